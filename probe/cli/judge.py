@@ -1,0 +1,31 @@
+"""`egress-probe judge PLAN EVIDENCE`: stored evidence, judged again with today's rules."""
+
+import click
+
+from probe.cli.options import check_outputs, output_options, print_report
+from probe.codec import DecodeError, decode, parse_json
+from probe.documents import Plan
+from probe.errors import UserError
+from probe.evidence import read_evidence
+from probe.files import read_evidence_text
+from probe.judge import judge as judged
+
+
+@click.command()
+@click.argument("plan")
+@click.argument("evidence")
+@output_options
+def judge(plan: str, evidence: str, form: str, outputs: tuple[str, ...], fail_on: str) -> int:
+    """Judge stored evidence again: the plan and the evidence that `run --plan-out … --evidence-out …` wrote.
+
+    \b
+    Example:
+      egress-probe judge plan.json evidence.jsonl --format markdown
+    """
+    check_outputs(form, outputs)
+    try:
+        made = decode(Plan, parse_json(read_evidence_text(plan), plan))
+    except DecodeError as error:
+        raise UserError(f"{plan}: {error}") from None
+    lines = read_evidence_text(evidence).splitlines()
+    return print_report(judged(made, read_evidence(lines, made, evidence), fail_on), form, outputs)

@@ -1,0 +1,123 @@
+"""Options that several commands share, and what they mean as values."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from probe.destinations import Endpoint
+from probe.errors import UserError
+from probe.model import Destination, Transport
+from probe.policies.patterns import domain_pattern
+from probe.report import Report
+
+F = TypeVar("F", bound=Callable[..., Any])
+MOST_RANDOM = 256
+
+
+def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+policy_options = _stack(
+    click.option("--policy", "policies", multiple=True, metavar="FILE", help="A declared policy; several are layers."),
+    click.option("--dialect", metavar="NAME", help="Force the dialect: native, openclaw, clawpinch."),
+    click.option("--agent", metavar="ID", help="Judge this OpenClaw agent's effective sandbox, not the defaults."),
+)
+
+scenario_options = _stack(
+    click.option("--scenario", "scenarios", multiple=True, metavar="ID", help="Only these (default: all)."),
+    click.option("--control", "controls", multiple=True, metavar="HOST:PORT[/udp]",
+                 help="An allowed destination that must work."),
+    click.option("--witness", "witnesses", multiple=True, metavar="HOST:PORT[/udp]",
+                 help="A denied destination that is known to answer when it can be reached."),
+    click.option("--zone", metavar="DOMAIN", help='Your zone with a record *.DOMAIN TXT "egress-probe".'),
+    click.option("--random-public", type=click.IntRange(0, MOST_RANDOM), default=0, metavar="N",
+                 help=f"Also try N random public addresses (at most {MOST_RANDOM})."),
+    click.option("--seed", default="", help="Seed of random addresses and of the jitter."),
+    click.option("--deadline", type=click.FloatRange(0.05, 60), metavar="SECONDS",
+                 help="For one try (default: measured)."),
+    click.option("--rate", type=click.FloatRange(0), default=200.0, show_default=True,
+                 help="Packets per second; 0 = no cap."),
+    click.option("--concurrency", type=click.IntRange(0), default=0, help="Addresses at the same time; 0 = no cap."),
+    click.option("--plan-out", metavar="FILE", help="Write the plan as JSON."),
+)  # fmt: skip
+
+output_options = _stack(
+    click.option("--format", "form", default="table", show_default=True, metavar="NAME",
+                 help="table, json, jsonl or markdown, on stdout."),
+    click.option("-o", "--output", "outputs", multiple=True, metavar="FILE",
+                 help="Also write FILE; its suffix decides: .txt .json .jsonl .md"),
+    click.option("--fail-on", type=click.Choice(["leak", "difference", "unproven"]), default="unproven",
+                 show_default=True, help="What makes the exit code non-zero."),
+)  # fmt: skip
+
+
+def endpoint(text: str, option: str) -> Endpoint:
+    """`HOST:PORT`, `[v6]:PORT`, with `/udp` or `/tcp`. Raises UserError."""
+    from ipaddress import ip_address
+
+    where, _, protocol = text.partition("/")
+    host, _, port = where.rpartition(":")
+    if protocol not in ("", "tcp", "udp") or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise UserError(f"{option} {text}: expected HOST:PORT, [IPV6]:PORT, or either with /udp")
+    transport = Transport(protocol or "tcp")
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        address = str(ip_address(bare))
+    except ValueError:
+        name = domain_pattern(host, f"{option} {text}")
+        if name.startswith("*."):
+            raise UserError(f"{option} {text}: a wildcard names no host") from None
+        return Endpoint(Destination(name, None, int(port)), transport)
+    if (":" in address) != host.startswith("["):
+        raise UserError(f"{option} {text}: expected HOST:PORT, or [IPV6]:PORT with brackets")
+    return Endpoint(Destination(None, address, int(port)), transport)
+
+
+def check_outputs(form: str, outputs: tuple[str, ...]) -> None:
+    """Before anything is sent: every format is known, every file can be written. Raises UserError."""
+    from reports import FORMATS, SUFFIXES
+
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: unknown format (known: {', '.join(FORMATS)})")
+    for path in outputs:
+        if Path(path).suffix not in SUFFIXES:
+            raise UserError(f"-o {path}: unknown suffix (known: {' '.join(SUFFIXES)})")
+        check_writable(path)
+
+
+def check_writable(path: str) -> None:
+    """Raises UserError where a file cannot be made there."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise UserError(f"{path}: no such folder: {folder}")
+    if Path(path).is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{path}: cannot be written")
+
+
+def print_report(report: Report, form: str, outputs: tuple[str, ...]) -> int:
+    """On stdout and into files; gives the exit code."""
+    from probe.files import write_text
+    from reports import FORMATS, SUFFIXES
+    from reports.style import Style
+
+    for path in outputs:
+        write_text(path, FORMATS[SUFFIXES[Path(path).suffix]](report, Style()))
+    click.echo(FORMATS[form](report, style()), nl=False)
+    return report.summary.exit_code
+
+
+def style() -> Any:
+    """Colour only on a terminal, and not where NO_COLOR is set (https://no-color.org)."""
+    from reports.style import Style
+
+    return Style(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))

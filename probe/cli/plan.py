@@ -1,0 +1,55 @@
+"""`egress-probe plan`: every destination and every kind of bytes that `run` would send. Sends nothing."""
+
+import json
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from probe.cli.options import policy_options, scenario_options
+from probe.cli.planning import Request, plan_for
+from probe.cli.run import write_plan
+from probe.codec import encode
+from probe.documents import Plan
+from reports.style import clean
+
+
+@click.command()
+@policy_options
+@scenario_options
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def plan(form: str, plan_out: str | None, **options: Any) -> int:
+    """List what `run` would send: destination, technique, bytes, and what the policy declares. Sends nothing.
+
+    \b
+    Examples:
+      egress-probe plan --policy egress-policy.toml
+      egress-probe plan --policy openclaw.json --scenario dns-txt-exfiltration --format json
+    """
+    made = plan_for(Request(**options))
+    if plan_out is not None:
+        write_plan(made, plan_out)
+    click.echo(json.dumps(encode(made), indent=1) if form == "json" else _table(made))
+    return 0
+
+
+def _table(made: Plan) -> str:
+    rows = [
+        [check.technique, clean(check.destination), check.declared.action.value, check.packets, clean(check.sends)]
+        for check in made.checks
+    ]
+    lines = [
+        tabulate(
+            rows,
+            ["technique", "destination", "declared", "packets", "sends"],
+            disable_numparse=True,
+            maxcolwidths=[None, 32, None, None, 36],
+        ),
+        "",
+        *(f"Note: {clean(note)}" for note in made.notes),
+        (
+            f"{len(made.checks)} rows, at most {made.budget.packets} packets that we start (SYNs, datagrams, writes), "
+            f"at most {made.budget.seconds:g} s"
+        ),
+    ]
+    return "\n".join(lines)

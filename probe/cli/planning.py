@@ -1,0 +1,116 @@
+"""From command-line options to a plan: policies are found, scenarios chosen, host facts gathered."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import click
+
+from probe.checks import findings
+from probe.cli.options import endpoint
+from probe.destinations import Choices, Endpoint
+from probe.documents import Plan, Settings
+from probe.errors import UserError
+from probe.files import load_scenarios, read_policies, usual_places
+from probe.hostfacts import gather
+from probe.model import Action, Channel, Destination, Policy
+from probe.plan import Inputs, make_plan
+from probe.policies.decide import decide
+from probe.policies.patterns import domain_pattern
+from probe.scenario import Scenario
+from probe.techniques import all_traits
+from probe.tokens import new_run_id
+
+# IANA runs it for use in documents; a one-off run may use it as witness where none is given.
+DEFAULT_WITNESS = Endpoint(Destination("example.com", None, 443))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of `plan` and `run`."""
+
+    policies: tuple[str, ...]
+    dialect: str | None
+    agent: str | None
+    scenarios: tuple[str, ...]
+    controls: tuple[str, ...]
+    witnesses: tuple[str, ...]
+    zone: str | None
+    random_public: int
+    seed: str
+    deadline: float | None
+    rate: float
+    concurrency: int
+
+
+def plan_for(request: Request, default_witness: bool = True) -> Plan:
+    """The plan. Raises UserError. Sends nothing."""
+    found = find_policies(request.policies, request.dialect, request.agent)
+    now = time.time()
+    run_id = new_run_id(int(now * 1000))
+    choices = _choices(request, run_id, found, default_witness)
+    notes = []
+    if choices.witnesses and not request.witnesses:
+        notes.append(f"no --witness was given: {choices.witnesses[0].destination} is used")
+    return make_plan(
+        Inputs(
+            run_id=run_id,
+            created=datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            policies=found,
+            baseline=findings(gather(), found),
+            scenarios=choose(request.scenarios, choices),
+            choices=choices,
+            settings=Settings(request.deadline, request.rate, request.concurrency, seed=request.seed),
+            traits=all_traits(),
+            notes=tuple(notes),
+        )
+    )
+
+
+def find_policies(paths: tuple[str, ...], dialect: str | None, agent: str | None) -> tuple[Policy, ...]:
+    """The named policies, or those in the usual places; what was found is printed on stderr."""
+    if not paths:
+        paths = tuple(usual_places(os.environ))
+        click.echo(f"egress-probe: policy: {', '.join(paths) or 'none found in the usual places'}", err=True)
+    return read_policies(paths, os.environ, dialect, agent)
+
+
+def _choices(request: Request, run_id: str, policies: tuple[Policy, ...], default_witness: bool) -> Choices:
+    witnesses = tuple(endpoint(text, "--witness") for text in request.witnesses)
+    for text, witness in zip(request.witnesses, witnesses, strict=True):
+        declared = decide(policies, witness.destination, Channel(witness.transport.value))
+        if declared.action is Action.ALLOW:
+            raise UserError(f"--witness {text}: {declared.by} allows it (a witness must be denied)")
+    if not witnesses and default_witness:
+        denied = decide(policies, DEFAULT_WITNESS.destination, Channel.TCP).action is Action.DENY
+        witnesses = (DEFAULT_WITNESS,) if denied else ()
+    zone = None if request.zone is None else domain_pattern(request.zone, "--zone")
+    if zone is not None and zone.startswith("*."):
+        raise UserError(f"--zone {request.zone}: name the zone itself, without *.")
+    return Choices(
+        controls=tuple(endpoint(text, "--control") for text in request.controls),
+        witnesses=witnesses,
+        zone=zone,
+        random_public=request.random_public,
+        seed=request.seed or run_id,
+    )
+
+
+def choose(names: tuple[str, ...], choices: Choices) -> tuple[Scenario, ...]:
+    """The chosen scenarios. Controls and witnesses are always there: without them silence means nothing."""
+    every = {scenario.id: scenario for scenario in load_scenarios(())}
+    wanted = load_scenarios(names)
+    chosen = [s for s in wanted if s.opt_in is None or (s.id == "random-public" and choices.random_public)]
+    if names and len(chosen) < len(set(names)):
+        missing = next(s for s in wanted if s not in chosen)
+        raise UserError(f"--scenario {missing.id}: needs {missing.opt_in} as well")
+    present = {scenario.id for scenario in chosen}
+    added = [("latency-baseline", "control-"), ("undeclared-domains", "witness-")]
+    if not choices.controls:
+        added.append(("declared-entries", "declared-"))  # its allow entries are the controls
+    for name, kind in added:
+        if name not in present:
+            kept = tuple(spec for spec in every[name].check if spec.destinations.startswith(kind))
+            chosen.append(replace(every[name], check=kept))
+    return tuple(dict.fromkeys(chosen))

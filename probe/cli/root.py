@@ -1,0 +1,72 @@
+"""The group of commands, loaded one at a time, and the one place where errors become a line and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from probe import __version__
+from probe.errors import UserError, one_line
+
+# Command → module in probe.cli; the command object there has the command's name.
+COMMANDS = {
+    "check": "check",
+    "plan": "plan",
+    "run": "run",
+    "judge": "judge",
+    "lab": "lab",
+    "report": "report",
+    "scenarios": "scenarios",
+}
+
+INCOMPLETE = 3
+USAGE = 2
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"probe.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `egress-probe plan` (sends nothing), or `egress-probe lab` (sends nothing outside).",
+)
+@click.version_option(__version__, prog_name="egress-probe", message="%(prog)s %(version)s")
+def root() -> None:
+    """Does the declared egress policy of a sandbox really hold? Tries the exfiltration paths with harmless probes."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command line to its exit code."""
+    try:
+        status = root.main(list(arguments), prog_name="egress-probe", standalone_mode=False)
+    except UserError as error:
+        return _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return USAGE
+    except click.ClickException as error:
+        return _fail(one_line(error.format_message()))
+    except (KeyboardInterrupt, click.Abort):
+        return INCOMPLETE
+    except BrokenPipeError:
+        # The reader left (`| head`): nothing more to say, and Python must not say it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE
+    return status if isinstance(status, int) else 0
+
+
+def _fail(line: str) -> int:
+    click.echo(f"egress-probe: {line}", err=True)
+    return USAGE

@@ -1,0 +1,159 @@
+"""JSON text ⇄ nouns, strictly: unknown keys, wrong types and missing keys are refused, with their path.
+
+One converter for both directions and both halves; pure Python, because the agent uses it too.
+"""
+
+import json
+import operator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from cattrs import Converter, ForbiddenExtraKeysError, transform_error
+from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_unstructure_fn
+
+from probe.documents import Attempt, Data, DnsAnswer, Icmp, Order, Tls
+from probe.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass
+class DecodeError(Exception):
+    """A value does not fit its type. `path` is like `checks[3].destination.port`."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
+def _strict(kind: type, *also: type) -> Any:
+    def hook(value: Any, _: Any) -> Any:
+        # bool is a subclass of int: `port = true` must not pass as 1.
+        if type(value) not in (kind, *also):
+            raise TypeError(f"expected {_WORDS[kind]}, got {_shown(value)}")
+        return kind(value)
+
+    return hook
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _enum(value: Any, kind: Any) -> Any:
+    if type(value) is str and value in set(kind):
+        return kind(value)
+    raise TypeError(f"expected one of {', '.join(kind)}, got {_shown(value)}")
+
+
+def _literal(value: Any, kind: Any) -> Any:
+    if type(value) is str and value in get_args(kind):
+        return value
+    raise TypeError(f"expected one of {', '.join(map(str, get_args(kind)))}, got {_shown(value)}")
+
+
+def _list_only(made: Converter) -> Any:
+    # cattrs takes any iterable for a tuple: a string would become its letters, a table its keys.
+    def factory(kind: Any) -> Any:
+        inner = list_structure_factory(kind, made)
+
+        def hook(value: Any, _: Any) -> Any:
+            if type(value) is not list:
+                raise TypeError(f"expected a list, got {_shown(value)}")
+            return tuple(inner(value, kind))
+
+        return hook
+
+    return factory
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _converter() -> Converter:
+    made = Converter(forbid_extra_keys=True, detailed_validation=True)
+    made.register_structure_hook_factory(_is_tuple, _list_only(made))
+    made.register_structure_hook_func(_is_literal, _literal)
+    for kind, also in ((int, ()), (float, (int,)), (str, ()), (bool, ())):
+        # By predicate, not by class: cattrs would take a hook for str before the one for StrEnum.
+        made.register_structure_hook_func(partial(operator.is_, kind), _strict(kind, *also))
+    made.register_structure_hook_func(lambda k: isinstance(k, type) and issubclass(k, StrEnum), _enum)
+    # The inner parts of evidence are sparse: what is not there is left out.
+    for sparse in (Attempt, Data, DnsAnswer, Icmp, Tls, Order):
+        made.register_unstructure_hook(sparse, make_dict_unstructure_fn(sparse, made, _cattrs_omit_if_default=True))
+    return made
+
+
+_CONVERTER = _converter()
+
+
+def decode(kind: type[T], value: Any) -> T:
+    """`value` (plain JSON types) as `kind`. Raises DecodeError for the first thing that does not fit."""
+    try:
+        return _CONVERTER.structure(value, kind)
+    except RecursionError:
+        raise DecodeError("", "nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 - cattrs raises groups of whatever the hooks raised; all become one line
+        raise _first(error) from None
+
+
+def _first(error: Exception) -> DecodeError:
+    if not isinstance(error, ExceptionGroup):
+        return DecodeError("", _format(error, None))
+    line = transform_error(error, path="", format_exception=_format)[0]
+    problem, _, path = line.rpartition(" @ ")
+    return DecodeError(path.lstrip("."), problem)
+
+
+def _format(error: BaseException, _kind: Any) -> str:
+    if isinstance(error, ForbiddenExtraKeysError):
+        return f"unknown key {sorted(error.extra_fields)[0]!r}"
+    if isinstance(error, KeyError):
+        return "missing"
+    # cattrs asked something that is no table for its keys
+    if isinstance(error, AttributeError) or "is not iterable" in str(error):
+        return "expected a table"
+    return str(error) or type(error).__name__
+
+
+def encode(value: Any) -> Any:
+    """`value` as plain JSON types."""
+    return _CONVERTER.unstructure(value)
+
+
+def to_line(value: Any) -> str:
+    """`value` as one line of JSON, without the newline. Non-ASCII is escaped: a terminal cannot be driven by it."""
+    return json.dumps(encode(value), separators=(",", ":"))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """JSON text to plain types. Raises UserError that names `where` and the line."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise UserError(f"{where}: not JSON: nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+__all__ = ["DecodeError", "decode", "encode", "parse_json", "to_line"]

@@ -1,0 +1,263 @@
+"""The documents that pass between the halves: plan (stays outside), orders (what the inside sees), evidence lines.
+
+The plan holds expectations; the orders never do. Evidence is facts only: no outcome, no verdict.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from probe.model import (
+    Action,
+    Channel,
+    Declared,
+    Destination,
+    Finding,
+    HttpRequest,
+    Purpose,
+    Query,
+    Rule,
+    SelfTest,
+    Source,
+    Transport,
+)
+
+PLAN_SCHEMA: Final = "egress-probe.plan/1"
+ORDERS_SCHEMA: Final = "egress-probe.orders/1"
+EVIDENCE_SCHEMA: Final = "egress-probe.evidence/1"
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One planned row: where to, how, why, and what the policy declares."""
+
+    n: int
+    id: str
+    scenario: str
+    technique: str
+    channel: Channel
+    destination: Destination
+    purpose: Purpose
+    declared: Declared
+    sends: str  # the bytes that leave, in words
+    packets: int  # most packets that we start for it: SYNs, datagrams, writes
+    query: Query | None = None
+    http: HttpRequest | None = None
+    self_test: SelfTest | None = None
+    early: bool = False  # attempted before the others: what calibrates them
+    repeat: bool = False  # attempted again at the end: a control must work before and after
+    answers: bool = False  # somebody is known to answer there when it can be reached
+    reserved: bool = False  # a registry entry says that nobody lives there
+    skip: str | None = None  # why this row is not attempted
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is paced. Seconds; packets per second, 0 = no cap."""
+
+    deadline: float | None = None
+    rate: float = 200.0
+    concurrency: int = 0  # addresses in flight; 0 = as many as open files allow
+    tries: int = 2
+    seed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that a run starts, and the longest that it takes."""
+
+    packets: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySummary:
+    """The layers as the report shows them."""
+
+    sources: tuple[Source, ...]
+    default: Action
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that `run` will do, with expectations. Stays outside the sandbox."""
+
+    schema: Literal["egress-probe.plan/1"]
+    run_id: str
+    created: str
+    policy: PolicySummary
+    baseline: tuple[Finding, ...]
+    settings: Settings
+    budget: Budget
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One thing to attempt. No expectation, no policy, no key: only the nonce token."""
+
+    n: int
+    technique: str
+    destination: Destination
+    token: str
+    query: Query | None = None
+    http: HttpRequest | None = None
+    self_test: SelfTest | None = None
+    early: bool = False
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the inside is told."""
+
+    schema: Literal["egress-probe.orders/1"]
+    run_id: str
+    settings: Settings
+    packets: int
+    orders: tuple[Order, ...]
+    forbid_netns: str | None = None
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Icmp:
+    """An ICMP or ICMPv6 error from the socket's error queue, and the address that sent it."""
+
+    type: int
+    code: int
+    offender: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Application bytes that came back. `excerpt` is printable ASCII, at most 200 characters."""
+
+    bytes: int
+    kind: Literal["banner", "reply"]
+    excerpt: str
+    http_status: int | None = None
+    http_headers: tuple[str, ...] = ()
+    token_echoed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a TLS handshake showed. `verified` is None where there was no name to verify against."""
+
+    handshake: bool
+    version: str | None = None
+    verified: bool | None = None
+    problem: str | None = None
+    certificate_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DnsAnswer:
+    """What a DNS server answered."""
+
+    name: str
+    type: str
+    rcode: str
+    authoritative: bool
+    truncated: bool
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to one address. Seconds, monotonic, from the start of the run."""
+
+    t: float
+    elapsed: float
+    step: Literal["listen", "resolve", "connect", "talk", "send", "query"]
+    result: Literal["connected", "answered", "silent", "error"]
+    transport: Transport = Transport.TCP
+    address: str | None = None
+    port: int | None = None
+    source: str | None = None  # our own address on that socket
+    # Where it failed: a call that returned the error at once, or `receive` for one that came back from the network.
+    stage: Literal["socket", "bind", "connect", "send", "receive"] | None = None
+    error: str | None = None  # the errno's name
+    routed: bool | None = None  # after EADDRNOTAVAIL: does the kernel have a route and a source address?
+    icmp: Icmp | None = None
+    data: Data | None = None
+    tls: Tls | None = None
+    dns: DnsAnswer | None = None
+    tries: int = 1
+    again: bool = False  # the closing attempt of a control, or a lone retry
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """What the agent can say of the place that it runs in. Read-only, unprivileged."""
+
+    executable: str
+    uid: int
+    capabilities: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    no_new_privs: bool | None = None
+    seccomp: str | None = None
+    container: str | None = None
+    # Networks that are reached without a router, as CIDR; None where /proc does not tell.
+    on_link: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First evidence line."""
+
+    schema: Literal["egress-probe.evidence/1"]
+    run_id: str
+    vantage: Vantage
+    kind: Literal["start"] = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The deadline that the early answers gave, in seconds."""
+
+    deadline: float
+    samples: int
+    kind: Literal["calibration"] = "calibration"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All attempts of one check."""
+
+    check: int
+    attempts: tuple[Attempt, ...]
+    not_run: str | None = None
+    kind: Literal["record"] = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Last evidence line. `complete` is false after a stop."""
+
+    records: int
+    complete: bool
+    elapsed: float
+    kind: Literal["end"] = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All lines of a run, sorted. `problems` are plain sentences about lines that do not fit."""
+
+    start: Start | None = None
+    calibration: Calibration | None = None
+    records: dict[int, Record] = field(default_factory=dict)
+    end: End | None = None
+    problems: tuple[str, ...] = ()
+    spoiled: frozenset[int] = frozenset()  # checks whose lines contradict themselves or each other

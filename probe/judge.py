@@ -1,0 +1,200 @@
+"""Plan + evidence → report. Declared against observed, row by row, through the verdict table."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from probe import __version__
+from probe.baseline import against_observed
+from probe.classify import observe, who
+from probe.documents import Evidence, Plan
+from probe.model import Action, EnforcerKind, Grade, Outcome, Purpose, Verdict
+from probe.report import REPORT_SCHEMA, Enforcer, Observed, Report, Result, RunInfo, Summary, Tool
+from probe.support import Group, Knowledge, Seen, gather, group_name, group_of, passes, support
+from probe.verdicts import Support, look_up
+
+FAIL_ON = ("leak", "difference", "unproven")
+
+_KINDS = {
+    EnforcerKind.LOCAL_FIREWALL: "This host's own firewall",
+    EnforcerKind.SYSCALL_FILTER: "A syscall filter",
+    EnforcerKind.ROUTE: "This host (nobody answers at the next hop)",
+    EnforcerKind.PROXY: "A proxy",
+    EnforcerKind.RESOLVER: "The resolver",
+}
+
+
+def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
+    """The report. The same plan and evidence give the same report."""
+    vantage = evidence.start.vantage if evidence.start else None
+    rows = []
+    for check in plan.checks:
+        record = None if check.n in evidence.spoiled else evidence.records.get(check.n)
+        if check.skip is not None:
+            rows.append(Seen(check, None, Observed(Outcome.NOT_RUN, None, None)))
+        else:
+            rows.append(Seen.of(check, record, observe(check, record, vantage), vantage))
+    known = gather(rows, vantage)
+    results = tuple(_result(row, known, evidence) for row in rows)
+    complete = bool(evidence.end and evidence.end.complete and not evidence.problems)
+    return Report(
+        schema=REPORT_SCHEMA,
+        evidence="self-reported",
+        complete=complete,
+        run=_run(plan, evidence),
+        policy=plan.policy,
+        baseline=against_observed(plan.baseline, results),
+        results=results,
+        summary=summarise(results, fail_on, complete),
+        problems=evidence.problems,
+        notes=plan.notes,
+    )
+
+
+def _run(plan: Plan, evidence: Evidence) -> RunInfo:
+    finished = None
+    if evidence.end is not None:
+        # One wall-clock sample per run; the rest is monotonic.
+        finished = _iso(datetime.fromisoformat(plan.created) + timedelta(seconds=min(evidence.end.elapsed, 1e6)))
+    return RunInfo(
+        id=plan.run_id,
+        probe_type="egress_path_validation",
+        started=plan.created,
+        finished=finished,
+        tool=Tool("egress-probe", __version__),
+        vantage=evidence.start.vantage if evidence.start else None,
+        calibration=evidence.calibration,
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _result(row: Seen, known: Knowledge, evidence: Evidence) -> Result:
+    verdict, grade, why = _verdict(row, known, evidence)
+    check = row.check
+    return Result(
+        id=check.id,
+        scenario=check.scenario,
+        technique=check.technique,
+        channel=check.channel,
+        destination=check.destination,
+        purpose=check.purpose,
+        declared=check.declared,
+        observed=row.observed,
+        verdict=verdict,
+        grade=grade,
+        why=why,
+        query=check.query,
+        http=check.http,
+    )
+
+
+def _verdict(row: Seen, known: Knowledge, evidence: Evidence) -> tuple[Verdict, Grade | None, str]:
+    if row.record is None and row.check.skip is None:
+        return _missing(row, evidence)
+    if row.check.purpose is Purpose.SELF_TEST:
+        return _self_test(row)
+    backing, reason = support(row, known)
+    observed = row.observed
+    found = look_up(row.check.declared.action, observed.outcome, who(observed.enforcer), backing)
+    why = found.why.format(
+        where=str(row.check.destination),
+        by=row.check.declared.by,
+        enforcer=_named(observed.enforcer),
+        failure=observed.failure or "unknown_failure",
+        reason=reason,
+    )
+    return _withheld(found.verdict, row, known, evidence) or (found.verdict, found.grade, why)
+
+
+def _missing(row: Seen, evidence: Evidence) -> tuple[Verdict, Grade | None, str]:
+    verdict = Verdict.UNDECLARED if row.check.declared.action is Action.UNDECLARED else Verdict.UNPROVEN
+    if row.check.n in evidence.spoiled:
+        return verdict, None, "The evidence for this row contradicts itself."
+    if evidence.end is not None and not evidence.end.complete:
+        return verdict, None, "The run was stopped before this row was done."
+    return verdict, None, "No evidence came back for this row."
+
+
+def _self_test(row: Seen) -> tuple[Verdict, Grade | None, str]:
+    outcome = row.observed.outcome
+    if not passes(row):
+        return Verdict.UNPROVEN, None, f"The self-test missed: its target on loopback was {outcome.value}."
+    if outcome in (Outcome.DENIED, Outcome.NO_ROUTE):
+        return Verdict.CONFORMS, Grade.PROVEN, f"The kernel refuses loopback as well ({row.observed.failure})."
+    return Verdict.CONFORMS, Grade.PROVEN, "The probe sees its own target on loopback for what it is."
+
+
+def _withheld(
+    verdict: Verdict, row: Seen, known: Knowledge, evidence: Evidence
+) -> tuple[Verdict, Grade | None, str] | None:
+    """A claim that this run may not make. A leak stands: application bytes came back, whatever else went wrong."""
+    if verdict not in (Verdict.CONFORMS, Verdict.OVERBLOCKED):
+        return None
+    failed = _failed_self_test(row, known)
+    if failed is not None:
+        return (
+            Verdict.UNPROVEN,
+            None,
+            f"The self-test over {group_name(failed)} missed: {known.failed_self_tests[failed]}.",
+        )
+    if evidence.problems and verdict is Verdict.CONFORMS:
+        return Verdict.UNPROVEN, None, f"The evidence is damaged ({evidence.problems[0]})."
+    return None
+
+
+def _failed_self_test(row: Seen, known: Knowledge) -> Group | None:
+    groups = {group_of(attempt) for attempt, _ in row.each if attempt.address}
+    return next((group for group in sorted(groups) if group in known.failed_self_tests), None)
+
+
+def _named(enforcer: Enforcer | None) -> str:
+    if enforcer is None:
+        return "Something"
+    if enforcer.kind is EnforcerKind.ROUTER:
+        near = "The next hop" if enforcer.hop == 1 else "A router farther out"
+        return f"{near} ({enforcer.address})"
+    return _KINDS.get(enforcer.kind, "Something")
+
+
+# --- summary ----------------------------------------------------------------------------------------------------------
+
+
+def summarise(results: Sequence[Result], fail_on: str, complete: bool) -> Summary:
+    """Rows per verdict, and the exit code."""
+    count = Counter(result.verdict for result in results)
+    made = Summary(
+        conforms=count[Verdict.CONFORMS],
+        leak=count[Verdict.LEAK],
+        overblocked=count[Verdict.OVERBLOCKED],
+        unproven=count[Verdict.UNPROVEN],
+        undeclared=count[Verdict.UNDECLARED],
+        not_run=count[Verdict.NOT_RUN],
+        exit_code=0,
+    )
+    return replace(made, exit_code=_exit_code(made, results, fail_on, complete))
+
+
+def _exit_code(summary: Summary, results: Sequence[Result], fail_on: str, complete: bool) -> int:
+    if summary.leak or (summary.overblocked and fail_on != "leak"):
+        return 1
+    if not complete:  # a stopped or damaged run is no green, whatever the threshold
+        return 3
+    if fail_on == "unproven":
+        declared = any(result.declared.action is not Action.UNDECLARED and result.purpose is not Purpose.SELF_TEST
+                       for result in results)  # fmt: skip
+        if summary.unproven or summary.undeclared or _entry_not_run(results) or not declared:
+            return 3
+    return 0
+
+
+def _entry_not_run(results: Sequence[Result]) -> bool:
+    """A policy entry that no row stands for."""
+    run = {result.declared.by for result in results if result.verdict is not Verdict.NOT_RUN}
+    return any(result.verdict is Verdict.NOT_RUN and result.declared.by not in run for result in results)
+
+
+__all__ = ["FAIL_ON", "Support", "judge", "summarise"]

@@ -1,0 +1,200 @@
+"""Policies + scenarios + the operator's choices → Plan: every destination, with technique and expectation.
+
+Expectations come from the policy (`decide`), never from a scenario. `run` sends nothing that is not listed here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from probe.addresses import block_of
+from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
+from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, PolicySummary, Settings
+from probe.model import (
+    Action,
+    Channel,
+    Declared,
+    Destination,
+    DnsResolver,
+    Finding,
+    Policy,
+    Purpose,
+    Query,
+    SelfTest,
+)
+from probe.policies.decide import combined_default, decide
+from probe.scenario import CheckSpec, Scenario
+from probe.timing import BANNER, LONGEST, deadlines
+
+# Names under the operator's zone are answered by this text: `*.ZONE TXT "egress-probe"`.
+ZONE_TEXT = "egress-probe"
+
+SELF_TEST = "self-test"
+# Looking up a name: A and AAAA, three servers, each question sent twice.
+_LOOKUP = 2 * 3 * 2
+# Seconds for what follows an accept, for DNS, and for lone retries: the slowest of them bounds a run from above.
+_CONVERSATION = 3 * (BANNER + 2.5)
+_RETRIES = 13.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What planning must know of a technique. `packets`: most packets that we start per address."""
+
+    channel: Channel
+    packets: int
+    sends: Callable[[Check], str]
+    resolves: bool = True  # a destination's name is resolved first
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that a plan is made of."""
+
+    run_id: str
+    created: str
+    policies: tuple[Policy, ...]
+    baseline: tuple[Finding, ...]
+    scenarios: tuple[Scenario, ...]
+    choices: Choices
+    settings: Settings
+    traits: Mapping[str, Traits]
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(inputs: Inputs) -> Plan:
+    """The plan: self-tests first, then the scenarios' rows in order."""
+    seen: Counter[str] = Counter()
+    rows = (*_self_tests(), *_scenario_checks(inputs))
+    checks = _numbered([_finished(check, seen, inputs.traits[check.technique]) for check in rows])
+    return Plan(
+        schema=PLAN_SCHEMA,
+        run_id=inputs.run_id,
+        created=inputs.created,
+        policy=PolicySummary(
+            sources=tuple(policy.source for policy in inputs.policies),
+            default=combined_default(inputs.policies),
+            rules=tuple(rule for policy in inputs.policies for rule in policy.rules),
+        ),
+        baseline=inputs.baseline,
+        settings=inputs.settings,
+        budget=_budget(checks, inputs.settings),
+        checks=tuple(checks),
+        notes=inputs.notes,
+    )
+
+
+def _self_tests() -> Iterator[Check]:
+    """A known-open and a known-closed target per family and transport, on the agent's own loopback."""
+    for technique, channel in (("tcp_connect", Channel.TCP), ("udp_datagram", Channel.UDP)):
+        for address in ("127.0.0.1", "::1"):
+            for kind in SelfTest:
+                expected = Action.ALLOW if kind is SelfTest.OPEN else Action.DENY
+                yield Check(
+                    n=0,
+                    id="",
+                    scenario=SELF_TEST,
+                    technique=technique,
+                    channel=channel,
+                    destination=Destination(None, address, None),
+                    purpose=Purpose.SELF_TEST,
+                    declared=Declared(expected, f"self-test: known {kind.value}"),
+                    sends="",
+                    packets=0,
+                    self_test=kind,
+                    early=True,
+                )
+
+
+def _scenario_checks(inputs: Inputs) -> Iterator[Check]:
+    for scenario in inputs.scenarios:
+        for spec in scenario.check:
+            for target in GENERATORS[spec.destinations](spec, inputs.policies, inputs.choices):
+                yield _check(scenario, spec, target, inputs)
+
+
+def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) -> Check:
+    channel = inputs.traits[spec.technique].channel
+    query = _query(spec, target, inputs.choices)
+    declared = decide(inputs.policies, target.destination, channel, query)
+    if target.skip is not None and target.entry is not None:
+        declared = _of_entry(inputs.policies, target.entry)
+    allowed = declared.action is Action.ALLOW
+    # What is expected to answer calibrates the others, and must still answer when they are done.
+    control = target.purpose is Purpose.CONTROL or (allowed and target.answers)
+    return Check(
+        n=0,
+        id="",
+        scenario=scenario.id,
+        technique=spec.technique,
+        channel=channel,
+        destination=target.destination,
+        purpose=target.purpose,
+        declared=declared,
+        sends="",
+        packets=0,
+        query=query,
+        http=spec.http,
+        early=spec.early or control,
+        repeat=control,
+        answers=target.answers,
+        reserved=nobody_lives_at(target.destination),
+        skip=target.skip,
+    )
+
+
+def _query(spec: CheckSpec, target: Target, choices: Choices) -> Query | None:
+    if spec.query is None:
+        return None
+    resolver = DnsResolver.SYSTEM if target.destination.address is None else DnsResolver.EXPLICIT
+    asked = Query(spec.query.name, spec.query.type, resolver, spec.query.transport)
+    # The operator's zone stands in for a name that nobody serves: only there can an answer prove anything.
+    if choices.zone is not None and spec.query.type == "TXT":
+        return replace(asked, name=f"{{token}}.{choices.zone}", expect=ZONE_TEXT)
+    return asked
+
+
+def _of_entry(policies: Sequence[Policy], by: str) -> Declared:
+    return next(Declared(r.action, r.by) for policy in policies for r in policy.rules if r.by == by)
+
+
+def _finished(check: Check, seen: Counter[str], traits: Traits) -> Check:
+    """`check` with a unique id, and what it sends and costs."""
+    wanted = _id(check)
+    seen[wanted] += 1
+    addresses, lookups = (4, _LOOKUP) if check.destination.host and traits.resolves else (1, 0)
+    cost = 0 if check.skip else (addresses * traits.packets + lookups) * (2 if check.repeat else 1)
+    return replace(
+        check,
+        id=wanted if seen[wanted] == 1 else f"{wanted}#{seen[wanted]}",
+        packets=cost,
+        sends="nothing" if check.skip else traits.sends(check),
+    )
+
+
+def _id(check: Check) -> str:
+    question = f"/{check.query.type}/{check.query.transport.value}" if check.query else ""
+    kind = f"/{check.self_test.value}" if check.self_test else ""
+    return f"{check.scenario}/{check.channel.value}/{check.destination}{question}{kind}"
+
+
+def _numbered(checks: Sequence[Check]) -> list[Check]:
+    """Numbered from 1. A policy entry that another row stands for needs no row that says it was not attempted."""
+    covered = {check.declared.by for check in checks if check.skip is None}
+    kept = [check for check in checks if check.skip is None or check.declared.by not in covered]
+    return [replace(check, n=index + 1) for index, check in enumerate(kept)]
+
+
+def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
+    packets = sum(check.packets for check in checks) + len(checks) * (settings.tries - 1)
+    silence = deadlines(settings.deadline or LONGEST, settings.tries).total
+    paced = packets / settings.rate if settings.rate else 0.0
+    # Early rows, the others, the closing controls; then what answers takes, and lone retries.
+    return Budget(packets, round(paced + 3 * silence + 3 * _CONVERSATION + _RETRIES, 1))
+
+
+def describe(check: Check) -> str:
+    """A destination with its block, for people: `tcp 192.0.2.1:443 (192.0.2.0/24)`."""
+    where = f"{check.channel.value} {check.destination}"
+    address = check.destination.address
+    return f"{where} ({block_of(address)})" if address and check.reserved else where

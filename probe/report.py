@@ -1,0 +1,125 @@
+"""The report's nouns: `egress-probe.report/1`. Observations and judgements never share a key."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from probe.documents import Attempt, Calibration, PolicySummary, Vantage
+from probe.model import (
+    Channel,
+    Declared,
+    Destination,
+    EnforcerKind,
+    Grade,
+    HttpRequest,
+    Outcome,
+    Purpose,
+    Query,
+    Severity,
+    Verdict,
+)
+
+REPORT_SCHEMA: Final = "egress-probe.report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What made the report."""
+
+    name: str
+    version: str
+    artifact_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """When, by what, from where."""
+
+    id: str
+    probe_type: Literal["egress_path_validation"]
+    started: str | None
+    finished: str | None
+    tool: Tool
+    vantage: Vantage | None
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcer:
+    """Who said no, as far as it can be known."""
+
+    kind: EnforcerKind
+    address: str | None = None
+    hop: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What happened to one row. `failure` is OONI's df-007 vocabulary plus `operation_not_permitted`."""
+
+    outcome: Outcome
+    failure: str | None
+    enforcer: Enforcer | None
+    attempts: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row: declared, observed, verdict."""
+
+    id: str
+    scenario: str
+    technique: str
+    channel: Channel
+    destination: Destination
+    purpose: Purpose
+    declared: Declared
+    observed: Observed
+    verdict: Verdict
+    grade: Grade | None
+    why: str
+    query: Query | None = None
+    http: HttpRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineFinding:
+    """A config finding, and whether the observation bears it out."""
+
+    id: str
+    severity: Severity
+    title: str
+    description: str
+    evidence: str
+    remediation: str
+    auto_fix: str
+    observed: Literal["confirmed", "contradicted", "unverified"]
+    observed_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Rows per verdict, and the exit code that `--fail-on unproven` gives."""
+
+    conforms: int
+    leak: int
+    overblocked: int
+    unproven: int
+    undeclared: int
+    not_run: int
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole document."""
+
+    schema: Literal["egress-probe.report/1"]
+    evidence: Literal["self-reported", "far-end"]
+    complete: bool
+    run: RunInfo
+    policy: PolicySummary
+    baseline: tuple[BaselineFinding, ...]
+    results: tuple[Result, ...]
+    summary: Summary
+    problems: tuple[str, ...] = ()  # what was wrong with the evidence
+    notes: tuple[str, ...] = ()

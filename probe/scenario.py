@@ -1,0 +1,88 @@
+"""Scenario files: TOML text → Scenario, strictly. The file's name is its id; expectations are the policy's business."""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import Literal
+
+from probe.codec import DecodeError, decode
+from probe.errors import UserError
+from probe.model import HttpRequest, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySpec:
+    """A DNS question; `{token}` in the name becomes the nonce."""
+
+    name: str
+    type: Literal["TXT", "A", "AAAA"]
+    transport: Transport = Transport.UDP
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """One [[check]]: a technique, where to (a generator's name), and its parameters."""
+
+    technique: str
+    destinations: str
+    proves: str
+    ports: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    query: QuerySpec | None = None
+    http: HttpRequest | None = None
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One exfiltration path and where it was seen."""
+
+    id: str
+    title: str
+    why: str
+    source: tuple[str, ...]
+    attack: tuple[str, ...]
+    check: tuple[CheckSpec, ...]
+    opt_in: str | None = None  # the option without which it is not planned
+
+
+def parse_scenario(path: str, text: str, techniques: frozenset[str], generators: frozenset[str]) -> Scenario:
+    """The scenario in `text`. Raises UserError that names file and key."""
+    try:
+        scenario = decode(Scenario, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise UserError(f"{path}:{line[1]}: not TOML: {error}" if line else f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not TOML: nested too deeply") from None
+    except DecodeError as error:
+        raise UserError(f"{path}: {error}") from None
+    _check(path, scenario, techniques, generators)
+    return scenario
+
+
+def _check(path: str, scenario: Scenario, techniques: frozenset[str], generators: frozenset[str]) -> None:
+    name = path.rsplit("/", 1)[-1]
+    if name != f"{scenario.id}.toml":
+        raise UserError(f"{path}: id: {scenario.id!r} is not the file's name (expected {name.removesuffix('.toml')!r})")
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", scenario.id):
+        raise UserError(f"{path}: id: {scenario.id!r} (expected lower-case words joined by hyphens)")
+    for index, attack in enumerate(scenario.attack):
+        if not re.fullmatch(r"T\d{4}(\.\d{3})?", attack):
+            raise UserError(f"{path}: attack[{index}]: {attack!r} is not a MITRE ATT&CK technique (expected T1048.003)")
+    if not scenario.check:
+        raise UserError(f"{path}: check: empty (expected at least one [[check]])")
+    for index, spec in enumerate(scenario.check):
+        _check_spec(f"{path}: check[{index}]", spec, techniques, generators)
+
+
+def _check_spec(where: str, spec: CheckSpec, techniques: frozenset[str], generators: frozenset[str]) -> None:
+    for what, value, known in (
+        ("technique", spec.technique, techniques),
+        ("destinations", spec.destinations, generators),
+    ):
+        if value not in known:
+            raise UserError(f"{where}.{what}: unknown {value!r} (known: {', '.join(sorted(known))})")
+    for place, port in enumerate(spec.ports):
+        if not 1 <= port <= 65535:
+            raise UserError(f"{where}.ports[{place}]: {port} is not a port (expected 1 to 65535)")

@@ -1,0 +1,135 @@
+"""Sockets as instruments: open one that reports ICMP errors, and read what the kernel knows after a failure.
+
+`IP_RECVERR` and `IPV6_RECVERR` on a plain TCP or UDP socket give ICMP type, code and offender without any privilege
+(ip(7), "IP_RECVERR"; struct sock_extended_err in linux/errqueue.h).
+"""
+
+import errno
+import ipaddress
+import socket
+import struct
+from contextlib import suppress
+from typing import Literal
+
+import trio
+
+from probe.documents import Icmp
+
+IP_RECVERR = 11
+IPV6_RECVERR = 25
+_ORIGIN_ICMP = 2
+_ORIGIN_ICMP6 = 3
+_EXTENDED_ERR = struct.Struct("=IBBBBII")
+
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def version(address: str) -> int:
+    """4 or 6, quickly."""
+    return 6 if ":" in address else 4
+
+
+def open_socket(family: int, kind: int) -> socket.socket:
+    """A non-blocking socket with error reporting on. Raises OSError where the kernel refuses the socket."""
+    sock = socket.socket(FAMILY[family], kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    # A filter that forbids setsockopt leaves the socket usable; then there is no error queue, and errno alone speaks.
+    with suppress(OSError):
+        if family == 4:
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    return sock
+
+
+def error_name(number: int) -> str:
+    """The errno's own name, `E42` for one that Python does not know."""
+    return errno.errorcode.get(number, f"E{number}")
+
+
+def pending_error(sock: socket.socket) -> int:
+    """SO_ERROR, and clears it."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def icmp_error(sock: socket.socket) -> Icmp | None:
+    """The ICMP error in the socket's error queue, or None."""
+    try:
+        _, ancillary, _, _ = sock.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+    except OSError:
+        return None
+    for level, kind, data in ancillary:
+        if (level, kind) in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
+            return parse_extended_error(bytes(data))
+    return None
+
+
+def parse_extended_error(data: bytes) -> Icmp | None:
+    """A sock_extended_err and the offender's sockaddr. None for one that is not ICMP, or is cut short."""
+    if len(data) < _EXTENDED_ERR.size:
+        return None
+    _, origin, kind, code, _, _, _ = _EXTENDED_ERR.unpack_from(data)
+    if origin not in (_ORIGIN_ICMP, _ORIGIN_ICMP6):
+        return None
+    return Icmp(kind, code, _sockaddr(data[_EXTENDED_ERR.size :]))
+
+
+def _sockaddr(data: bytes) -> str | None:
+    if len(data) < 8:
+        return None
+    family = struct.unpack_from("=H", data)[0]
+    if family == socket.AF_INET:
+        return str(ipaddress.IPv4Address(data[4:8]))
+    if family == socket.AF_INET6 and len(data) >= 24:
+        return str(ipaddress.IPv6Address(data[8:24]))
+    return None
+
+
+def own_address(sock: socket.socket) -> str | None:
+    """Our own address on `sock`, or None."""
+    try:
+        name = sock.getsockname()
+    except OSError:
+        return None
+    address = str(name[0])
+    return None if address in ("0.0.0.0", "::") else address.split("%")[0]  # noqa: S104 - compared, not bound
+
+
+async def connect(sock: socket.socket, address: str, port: int) -> tuple[Literal["connect", "receive"], int]:
+    """Connect once. The errno (0: connected), and whether the call gave it at once or the network did later."""
+    number = sock.connect_ex((address, port))
+    if number != errno.EINPROGRESS:
+        return "connect", number
+    await trio.lowlevel.wait_writable(sock)
+    return "receive", pending_error(sock)
+
+
+def has_route(address: str) -> bool:
+    """Whether the kernel has a route and a source address for `address`. A UDP connect sends nothing."""
+    try:
+        with socket.socket(FAMILY[version(address)], socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 9))
+    except OSError:
+        return False
+    return True
+
+
+def rst_on_close(sock: socket.socket) -> None:
+    """Closing sends RST instead of FIN: nothing is left in TIME_WAIT, here or in a filter's table."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one; the limit that then holds."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return hard
+    return soft
+
+
+def os_error(error: OSError) -> str:
+    """The errno's name of a raised OSError."""
+    return error_name(error.errno or 0)

@@ -1,0 +1,228 @@
+"""What a run as a whole knows: which controls answered, which witnesses were stopped, what got out, what never works.
+
+Everything is kept apart by (IP version, transport): a control over IPv4 says nothing about IPv6.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from probe.classify import is_on_link, outcomes, who
+from probe.documents import Attempt, Check, Record, Vantage
+from probe.model import Action, Outcome, Purpose, Transport
+from probe.report import Observed
+from probe.verdicts import SELF_TEST_PASSES, Support
+
+Group = tuple[int, Transport]
+
+_AT_ONCE = (Outcome.NO_ROUTE, Outcome.DENIED)
+_UNCLEAR = (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED)
+
+
+def group_name(group: Group) -> str:
+    """`IPv4 TCP`."""
+    return f"IPv{group[0]} {group[1].value.upper()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One row with its outcome, and the outcome of each address that it tried."""
+
+    check: Check
+    record: Record | None
+    observed: Observed
+    each: tuple[tuple[Attempt, Observed], ...] = ()
+
+    @classmethod
+    def of(cls, check: Check, record: Record | None, observed: Observed, vantage: Vantage | None) -> "Seen":
+        """The row, with its addresses told apart."""
+        tried = record is not None and record.not_run is None
+        return cls(check, record, observed, tuple(outcomes(check, record, vantage)) if tried and record else ())
+
+    def groups(self, *wanted: Outcome) -> set[Group]:
+        """The groups in which one of its addresses had one of the `wanted` outcomes."""
+        return {group_of(attempt) for attempt, one in self.each if one.outcome in wanted and attempt.address}
+
+
+def group_of(attempt: Attempt) -> Group:
+    """IP version and transport of an attempt that has an address."""
+    return 6 if ":" in (attempt.address or "") else 4, attempt.transport
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The run's own evidence about itself."""
+
+    controls: dict[Group, str] = field(default_factory=dict)  # one that answered, before and after
+    control_problems: dict[Group, str] = field(default_factory=dict)  # why one does not count
+    witnesses: dict[Group, list[Seen]] = field(default_factory=dict)
+    leaks: dict[Group, str] = field(default_factory=dict)  # a denied destination that got out
+    failed_self_tests: dict[Group, str] = field(default_factory=dict)
+    isolated: bool = False
+
+
+def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
+    """Everything that single rows are supported by."""
+    known = Knowledge(isolated=_isolated(rows))
+    for row in rows:
+        check = row.check
+        if check.purpose is Purpose.SELF_TEST:
+            _self_test(row, known)
+            continue
+        if check.repeat:
+            _control(row, known, vantage)
+        if check.purpose is Purpose.WITNESS:
+            for group in {group_of(attempt) for attempt, _ in row.each if attempt.address}:
+                known.witnesses.setdefault(group, []).append(row)
+        if check.declared.action is Action.DENY:
+            for attempt, one in row.each:
+                out = one.outcome is Outcome.REACHED or (one.outcome is Outcome.REFUSED and who(one.enforcer) == "peer")
+                if out:
+                    known.leaks.setdefault(group_of(attempt), check.id)
+    return known
+
+
+def _isolated(rows: Iterable[Seen]) -> bool:
+    """Nothing works, and the kernel says why: every attempt failed at once, with direct ones in both IP versions."""
+    direct: set[int] = set()
+    for row in rows:
+        if row.check.purpose is Purpose.SELF_TEST or row.record is None:
+            continue
+        for attempt in row.record.attempts:
+            if not _never_left(attempt):
+                return False
+        if any(one.outcome not in (*_AT_ONCE, Outcome.NAME_UNRESOLVED) for _, one in row.each):
+            return False
+        direct |= {version for version, _ in row.groups(*_AT_ONCE)}
+    return direct == {4, 6}
+
+
+def _never_left(attempt: Attempt) -> bool:
+    """The kernel refused the call at once; or the packet went to this host's own loopback, where nobody listened."""
+    if attempt.result != "error" or attempt.error == "budget":
+        return False
+    if attempt.error == "ECONNREFUSED" and attempt.address is not None:
+        return ip_address(attempt.address).is_loopback
+    return attempt.stage != "receive" and attempt.icmp is None
+
+
+def _self_test(row: Seen, known: Knowledge) -> None:
+    check = row.check
+    if not passes(row):
+        version = 6 if ":" in (check.destination.address or "") else 4
+        transport = Transport.UDP if check.channel == "udp" else Transport.TCP
+        known.failed_self_tests.setdefault((version, transport), f"{check.id} was {row.observed.outcome.value}")
+
+
+def passes(row: Seen) -> bool:
+    """Whether a self-test row did what it must."""
+    kind = row.check.self_test
+    return kind is not None and row.observed.outcome in SELF_TEST_PASSES[kind.value]
+
+
+def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
+    """A control counts if application bytes came from beyond the local network, at the start and at the end."""
+    for attempt, one in row.each:
+        if not attempt.address:
+            continue
+        group = group_of(attempt)
+        problem = _not_a_control(row, attempt, one, vantage)
+        if problem is None:
+            known.controls.setdefault(group, str(row.check.destination))
+        else:
+            known.control_problems.setdefault(group, f"control {row.check.destination} {problem}")
+
+
+def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage | None) -> str | None:
+    assert row.record is not None
+    assert attempt.address is not None
+    if row.check.declared.action is not Action.ALLOW:
+        return "is not declared as allowed"
+    if one.outcome is not Outcome.REACHED:
+        return f"was {one.outcome.value}"
+    if ip_address(attempt.address).is_loopback or is_on_link(attempt.address, vantage) is not False:
+        return "is not known to lie beyond the local network"
+    talks = [a for a in row.record.attempts if a.address == attempt.address and a.result == "answered"]
+    if not any(a.again for a in talks):
+        return "no longer answered at the end of the run"
+    return None if any(not a.again for a in talks) else "did not answer at the start of the run"
+
+
+# --- one row ----------------------------------------------------------------------------------------------------------
+
+
+def support(row: Seen, known: Knowledge) -> tuple[Support, str]:
+    """What the run adds to this row, and the words for it."""
+    outcome, action = row.observed.outcome, row.check.declared.action
+    if outcome is Outcome.NOT_RUN:
+        return Support.NONE, row.check.skip or (row.record.not_run if row.record else None) or "its budget was spent"
+    if action is Action.ALLOW:
+        return _for_allow(row, known), ""
+    if outcome is Outcome.NAME_UNRESOLVED:
+        return (Support.ISOLATED if known.isolated else Support.NONE), ""
+    if outcome in (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED):
+        return _for_silence(row, known)
+    return Support.NONE, ""
+
+
+def _for_allow(row: Seen, known: Knowledge) -> Support:
+    if known.isolated:
+        return Support.ISOLATED
+    if _spoke(row):
+        return Support.SPOKE
+    return Support.EXPECTED if row.check.answers else Support.NONE
+
+
+def _spoke(row: Seen) -> bool:
+    if row.observed.outcome not in _UNCLEAR or row.record is None:
+        return False
+    return any(
+        attempt.data is not None or (attempt.dns is not None and attempt.dns.records and attempt.step == "query")
+        for attempt in row.record.attempts
+    )
+
+
+def _for_silence(row: Seen, known: Knowledge) -> tuple[Support, str]:
+    """The silence rule, for each IP version and transport that this row was stopped in."""
+    reasons = []
+    for group in sorted(row.groups(row.observed.outcome)):
+        missing = _missing(group, row, known)
+        if missing is not None:
+            return Support.NONE, missing
+        reasons.append(_present(group, known))
+    if not reasons:
+        return Support.NONE, "no address was tried"
+    return Support.CORROBORATED, "; ".join(reasons)
+
+
+def _missing(group: Group, row: Seen, known: Knowledge) -> str | None:
+    name = group_name(group)
+    if group in known.leaks:
+        return f"over {name} another denied destination got out ({known.leaks[group]})"
+    if group not in known.controls:
+        why = known.control_problems.get(group)
+        return f"no control answered over {name}" + (f" ({why})" if why else "")
+    witnesses = known.witnesses.get(group, [])
+    if not witnesses:
+        return f"no witness was tried over {name}"
+    for witness in witnesses:
+        if witness.groups(*_UNCLEAR) & {group}:
+            return f"the witness {witness.check.destination} was {witness.observed.outcome.value}"
+    if not any(_stopped_alike(witness, group, row) for witness in witnesses):
+        first = witnesses[0]
+        return f"the witness {first.check.destination} was stopped in another way ({first.observed.outcome.value})"
+    return None
+
+
+def _stopped_alike(witness: Seen, group: Group, row: Seen) -> bool:
+    """Silent; or rejected by the same router as `row`. A witness stopped elsewhere says nothing about this silence."""
+    if group in witness.groups(Outcome.SILENT):
+        return True
+    mine, its = row.observed.enforcer, witness.observed.enforcer
+    return mine is not None and its is not None and mine.address is not None and mine.address == its.address
+
+
+def _present(group: Group, known: Knowledge) -> str:
+    witness = known.witnesses[group][0].check.destination
+    control = known.controls[group]
+    return f"while over {group_name(group)} the control {control} answered and the witness {witness} was stopped too"

@@ -1,0 +1,98 @@
+"""Names as a stub resolver sees them: /etc/hosts first, then A and AAAA from the servers of /etc/resolv.conf, in order.
+
+Our own, because getaddrinfo retries, searches and caches: it would ask for names that the plan does not list. Search
+domains are not used. At most four addresses are tried per name.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+import trio
+
+from probe.documents import Attempt
+from probe.model import Transport
+from probe.techniques.base import Pace
+
+MOST_ADDRESSES = 4
+_MOST_SERVERS = 3  # resolv.conf(5): MAXNS
+_LOCAL = "127.0.0.1"  # resolv.conf(5): without a nameserver line the local machine is asked
+
+
+def parse_hosts(text: str) -> dict[str, tuple[str, ...]]:
+    """hosts(5): name → addresses, in order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        words = line.split("#", 1)[0].split()
+        if len(words) > 1 and (address := _address(words[0])):
+            for name in words[1:]:
+                key = name.lower().removesuffix(".")
+                found[key] = (*found.get(key, ()), address)
+    return found
+
+
+def parse_resolv_conf(text: str) -> tuple[str, ...]:
+    """resolv.conf(5): the name servers, at most three."""
+    words = (line.split() for line in text.splitlines())
+    servers = [_address(w[1]) for w in words if len(w) > 1 and w[0] == "nameserver"]
+    return tuple(server for server in servers if server)[:_MOST_SERVERS] or (_LOCAL,)
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(256 * 1024)
+    except OSError:
+        return ""
+
+
+class Names:
+    """Looks names up once per run; later rows with the same name get the same attempts."""
+
+    def __init__(self, hosts: str | None = None, resolv_conf: str | None = None) -> None:
+        self._hosts = parse_hosts(_read("/etc/hosts") if hosts is None else hosts)
+        self.servers = parse_resolv_conf(_read("/etc/resolv.conf") if resolv_conf is None else resolv_conf)
+        self._known: dict[str, tuple[tuple[str, ...], list[Attempt]]] = {}
+        self._busy: dict[str, trio.Lock] = {}
+
+    async def lookup(self, name: str, pace: Pace, started: float) -> tuple[tuple[str, ...], list[Attempt]]:
+        """Addresses (A before AAAA, at most four) and the attempts that gave them, or that say why there is none."""
+        key = name.lower().removesuffix(".")
+        if key in self._hosts:
+            return self._hosts[key][:MOST_ADDRESSES], []
+        async with self._busy.setdefault(key, trio.Lock()):
+            if key not in self._known:
+                self._known[key] = await self._ask(key, pace, started)
+            return self._known[key]
+
+    async def _ask(self, name: str, pace: Pace, started: float) -> tuple[tuple[str, ...], list[Attempt]]:
+        from probe.techniques.dns_query import ask  # dnspython costs 90 ms, and most orders have no name
+
+        attempts: list[Attempt] = []
+        for server in self.servers:
+            both = [
+                await ask(server, 53, name, kind, Transport.UDP, pace, started, "resolve") for kind in ("A", "AAAA")
+            ]
+            attempts += both
+            # A server that answered is believed, as a stub resolver does; the next one is for silence and errors.
+            if any(attempt.dns and attempt.dns.rcode in ("NOERROR", "NXDOMAIN") for attempt in both):
+                return _spread(attempts), attempts
+        return _spread(attempts), attempts
+
+
+def _spread(attempts: Iterable[Attempt]) -> tuple[str, ...]:
+    """At most four addresses, both families where both are there."""
+    by_type: dict[str, list[str]] = {"A": [], "AAAA": []}
+    for attempt in attempts:
+        if attempt.dns:
+            by_type[attempt.dns.type] += [found for text in attempt.dns.records if (found := _address(text))]
+    half = MOST_ADDRESSES // 2
+    four, six = by_type["A"], by_type["AAAA"]
+    take = max(half, MOST_ADDRESSES - len(six))
+    return (*four[:take], *six[: MOST_ADDRESSES - len(four[:take])])

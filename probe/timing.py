@@ -1,0 +1,46 @@
+"""How long silence must last before it is called silence. Pure arithmetic, seconds.
+
+RFC 6298's estimator over the answered early attempts, as nmap does it: T = clamp(srtt + 4·rttvar, 250 ms, 1 s). Without
+an answer T is 1 s. Each address is tried a few times, overlapped, with the earlier sockets kept open.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHORTEST = 0.25
+LONGEST = 1.0
+BANNER = 0.3  # how long a server that speaks first is given
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """`answer`: what one try is given. `spacing`: from one try to the next."""
+
+    answer: float
+    spacing: float
+    tries: int
+
+    @property
+    def total(self) -> float:
+        """From the first try to "silent"."""
+        return (self.tries - 1) * self.spacing + self.answer
+
+
+def estimate(samples: Iterable[float]) -> float:
+    """The deadline for one try, from round trips in the order in which they were seen."""
+    smoothed: float | None = None
+    variation = 0.0
+    for sample in samples:
+        if smoothed is None:
+            smoothed, variation = sample, sample / 2
+        else:
+            variation += (abs(smoothed - sample) - variation) / 4
+            smoothed += (sample - smoothed) / 8
+    if smoothed is None:
+        return LONGEST
+    return min(max(smoothed + 4 * variation, SHORTEST), LONGEST)
+
+
+def deadlines(answer: float, tries: int) -> Deadlines:
+    """Tries half a deadline apart, so that the second one does not share a burst of loss with the first."""
+    return Deadlines(answer, answer / 2, tries)

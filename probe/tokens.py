@@ -1,0 +1,42 @@
+"""The nonce that a probe carries: run id ‖ check number ‖ truncated HMAC-SHA256 under the run's key.
+
+An attacker cannot forge one and a collector keeps no state. It is one DNS label: lower case, at most 63 characters.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_MAC_CHARACTERS = 16  # 80 bits
+
+TOKEN_LENGTH = 26 + 1 + 6 + 1 + _MAC_CHARACTERS
+
+
+def new_run_id(milliseconds: int, entropy: bytes | None = None) -> str:
+    """A ULID: 48 bits of Unix time in milliseconds, 80 random bits, 26 characters. https://github.com/ulid/spec"""
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10) if entropy is None else entropy, "big")
+    return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_key() -> bytes:
+    """A key for one run."""
+    return os.urandom(32)
+
+
+def token(run_id: str, check: int, key: bytes) -> str:
+    """The token of one check."""
+    body = f"{run_id.lower()}-{check:06x}"
+    return f"{body}-{_mac(body, key)}"
+
+
+def verify(text: str, key: bytes) -> bool:
+    """Whether `text` is a token made with `key`."""
+    body, _, mac = text.rpartition("-")
+    return hmac.compare_digest(mac.encode(), _mac(body, key).encode())
+
+
+def _mac(body: str, key: bytes) -> str:
+    digest = hmac.new(key, body.encode(), hashlib.sha256).digest()
+    return base64.b32encode(digest).decode().lower()[:_MAC_CHARACTERS]

@@ -1,0 +1,106 @@
+"""Words and order that the formats for people share: leaks first, what is alike told once."""
+
+from collections.abc import Iterable, Sequence
+
+from probe.model import Outcome, Purpose, Verdict
+from probe.report import Observed, Report, Result
+from reports.style import clean
+
+ORDER = (
+    Verdict.LEAK,
+    Verdict.OVERBLOCKED,
+    Verdict.UNPROVEN,
+    Verdict.UNDECLARED,
+    Verdict.NOT_RUN,
+    Verdict.CONFORMS,
+)
+
+SAYS = {
+    Verdict.LEAK: "leaks: declared deny, and it got out",
+    Verdict.OVERBLOCKED: "over-blocked: declared allow, and it does not work",
+    Verdict.UNPROVEN: "unproven: it may conform, nothing proves it",
+    Verdict.UNDECLARED: "undeclared: no policy says what should happen",
+    Verdict.NOT_RUN: "not run",
+    Verdict.CONFORMS: "conform",
+}
+
+
+def rows(report: Report) -> list[Result]:
+    """The rows without self-tests, leaks first; within a verdict in the plan's order."""
+    shown = [result for result in report.results if result.purpose is not Purpose.SELF_TEST]
+    return sorted(shown, key=lambda result: ORDER.index(result.verdict))
+
+
+def path(result: Result) -> str:
+    """`tcp 192.0.2.1:443`, with the question where there is one."""
+    question = f" {result.query.type} over {result.query.transport.value}" if result.query else ""
+    return clean(f"{result.channel.value} {result.destination}{question}")
+
+
+def observed(seen: Observed) -> str:
+    """`rejected by router 10.0.0.1`."""
+    word = seen.outcome.value
+    if seen.enforcer is None or seen.outcome is Outcome.REACHED or seen.enforcer.kind == "unknown":
+        return word
+    at = f" {seen.enforcer.address}" if seen.enforcer.address else ""
+    return clean(f"{word} by {seen.enforcer.kind.value.replace('_', ' ')}{at}")
+
+
+def reasons(results: Sequence[Result]) -> list[tuple[Verdict, list[Result]]]:
+    """Rows with the same verdict and the same kind of reason together, in order; conforming rows are left out."""
+    groups: dict[tuple[Verdict, str], list[Result]] = {}
+    for result in results:
+        if result.verdict is not Verdict.CONFORMS:
+            key = result.verdict, result.why.replace(str(result.destination), "·")
+            groups.setdefault(key, []).append(result)
+    return [(verdict, found) for (verdict, _), found in groups.items()]
+
+
+def headline(report: Report) -> str:
+    """The one line that tells the run."""
+    summary = report.summary
+    if summary.leak:
+        line = f"LEAK: {summary.leak} of {_denied(report)} denied paths got out"
+    elif summary.overblocked:
+        line = f"OVER-BLOCKED: {summary.overblocked} allowed paths do not work; no leak was found"
+    elif not any(result.declared.action != "undeclared" for result in rows(report)):
+        line = "NOTHING DECLARED: no policy says what should happen; observations only"
+    elif summary.unproven or summary.undeclared or summary.not_run:
+        line = "UNPROVEN: no leak was found, but not every path is proven to be as declared"
+    else:
+        line = "CONFORMS: every path is as declared"
+    return line if report.complete else f"INCOMPLETE · {line}"
+
+
+def counts(report: Report) -> str:
+    """`3 leaks · 12 conform`."""
+    summary = report.summary
+    number = {
+        Verdict.LEAK: summary.leak,
+        Verdict.OVERBLOCKED: summary.overblocked,
+        Verdict.UNPROVEN: summary.unproven,
+        Verdict.UNDECLARED: summary.undeclared,
+        Verdict.NOT_RUN: summary.not_run,
+        Verdict.CONFORMS: summary.conforms,
+    }
+    return " · ".join(f"{number[v]} {v.value.replace('_', ' ')}" for v in ORDER if number[v]) or "no rows"
+
+
+def _denied(report: Report) -> int:
+    return sum(result.declared.action == "deny" for result in rows(report))
+
+
+def policy_line(report: Report) -> str:
+    """Which files declare what."""
+    if not report.policy.sources:
+        return "no policy was found: every row is undeclared"
+    files = ", ".join(f"{s.path} ({s.dialect}, {s.mode.value})" for s in report.policy.sources)
+    return clean(f"{files}; default {report.policy.default.value}")
+
+
+def self_tests(results: Iterable[Result]) -> str:
+    """`8 of 8 self-tests passed`."""
+    tests = [result for result in results if result.purpose is Purpose.SELF_TEST]
+    passed = sum(result.verdict is Verdict.CONFORMS for result in tests)
+    missed = ", ".join(clean(result.id) for result in tests if result.verdict is not Verdict.CONFORMS)
+    return f"{passed} of {len(tests)} self-tests passed" + (f"; missed: {missed}" if missed else "")

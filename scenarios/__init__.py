@@ -1,0 +1,1 @@
+"""Scenario files (one per id) and lab worlds: data only."""
