@@ -16,7 +16,7 @@ from probe.documents import Orders
 from probe.errors import UserError
 from probe.evidence import LONGEST_LINE
 
-Sink = Callable[[str], None]
+Sink = Callable[[str], object]
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 # Seconds beyond its own budget that an agent is given before it is ended.
 _GRACE = 15.0
@@ -42,7 +42,11 @@ async def run_in_place(orders: Orders, sink: Sink, seconds: float) -> None:
     """Play the agent in this process. `sink` gets every evidence line. Raises LatchError."""
     async with _until_stopped() as scope:
         scope.deadline = trio.current_time() + seconds + _GRACE
-        await run_orders(orders, lambda line: sink(to_line(line)))
+
+        def emit(line: object) -> None:
+            sink(to_line(line))
+
+        await run_orders(orders, emit)
 
 
 async def run_process(command: Sequence[str], orders: Orders, sink: Sink, seconds: float) -> None:

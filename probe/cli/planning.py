@@ -30,23 +30,27 @@ DEFAULT_WITNESS = Endpoint(Destination("example.com", None, 443))
 class Request:
     """The options of `plan` and `run`."""
 
-    policies: tuple[str, ...]
-    dialect: str | None
-    agent: str | None
-    scenarios: tuple[str, ...]
-    controls: tuple[str, ...]
-    witnesses: tuple[str, ...]
-    zone: str | None
-    random_public: int
-    seed: str
-    deadline: float | None
-    rate: float
-    concurrency: int
+    policies: tuple[str, ...] = ()
+    dialect: str | None = None
+    agent: str | None = None
+    scenarios: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
+    zone: str | None = None
+    random_public: int = 0
+    seed: str = ""
+    deadline: float | None = None
+    rate: float = 200.0
+    concurrency: int = 0
 
 
 def plan_for(request: Request, default_witness: bool = True) -> Plan:
-    """The plan. Raises UserError. Sends nothing."""
-    found = find_policies(request.policies, request.dialect, request.agent)
+    """The plan for the named policies. Raises UserError. Sends nothing."""
+    return plan_with(find_policies(request.policies, request.dialect, request.agent), request, default_witness)
+
+
+def plan_with(found: tuple[Policy, ...], request: Request, default_witness: bool = True) -> Plan:
+    """The plan for policies that are already read."""
     now = time.time()
     run_id = new_run_id(int(now * 1000))
     choices = _choices(request, run_id, found, default_witness)
