@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import trio
 
@@ -88,7 +87,7 @@ class _Run:
         return Probe(self._started, self._pace, self._deadlines, self._names, self._concurrency, finish, again)
 
     def _finish(self, order: Order, attempts: list[Attempt]) -> None:
-        self._rejecters |= {":" in (a.address or "") for a in attempts if a.icmp and a.icmp.offender != a.source}
+        self._rejecters |= {":" in (a.address or "") for a in attempts if _by_a_router(a)}
         if order.repeat:
             self._open[order.n] = (order, attempts)
         elif attempts and attempts[-1].result == "silent" and order.technique == "tcp_connect":
@@ -128,16 +127,25 @@ class _Run:
     async def _retry_slowly(self, group: list[Order]) -> None:
         for order in group:
             await trio.sleep(_RETRY_GAP)
-            _, before = self._silent.pop(order.n)
+            last: list[Attempt] = []
 
-            def finish(done: Order, attempts: list[Attempt], before: list[Attempt] = before) -> None:
-                self._record(done, [*before, *(replace(attempt, again=True) for attempt in attempts)])
+            def finish(done: Order, attempts: list[Attempt], last: list[Attempt] = last) -> None:
+                last += attempts
+                _, before = self._silent.pop(done.n)
+                self._record(done, [*before, *attempts])
 
             await load(order.technique).run([order], self._probe(finish, again=True))
+            if last and last[-1].result == "silent":
+                return  # no rate limit made it silent: the others are what they seem
 
     def _record(self, order: Order, attempts: list[Attempt]) -> None:
         self._records += 1
         self._emit(Record(order.n, tuple(attempts)))
+
+
+def _by_a_router(attempt: Attempt) -> bool:
+    """Rejected by somebody who is neither this host nor the destination."""
+    return attempt.icmp is not None and attempt.icmp.offender not in (attempt.source, attempt.address)
 
 
 def read_orders(text: str) -> Orders:

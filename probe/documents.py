@@ -3,6 +3,7 @@
 The plan holds expectations; the orders never do. Evidence is facts only: no outcome, no verdict.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -51,6 +52,16 @@ class Check:
     answers: bool = False  # somebody is known to answer there when it can be reached
     reserved: bool = False  # a registry entry says that nobody lives there
     skip: str | None = None  # why this row is not attempted
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What planning must know of a technique. `packets`: most packets that we start per address."""
+
+    channel: Channel
+    packets: int
+    sends: Callable[[Check], str]
+    resolves: bool = True  # a destination's name is resolved first
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ Expectations come from the policy (`decide`), never from a scenario. `run` sends
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from probe.addresses import block_of
 from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
-from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, PolicySummary, Settings
+from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, PolicySummary, Settings, Traits
 from probe.model import (
     Action,
     Channel,
@@ -35,16 +35,6 @@ _LOOKUP = 2 * 3 * 2
 # Seconds for what follows an accept, for DNS, and for lone retries: the slowest of them bounds a run from above.
 _CONVERSATION = 3 * (BANNER + 2.5)
 _RETRIES = 13.0
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What planning must know of a technique. `packets`: most packets that we start per address."""
-
-    channel: Channel
-    packets: int
-    sends: Callable[[Check], str]
-    resolves: bool = True  # a destination's name is resolved first
 
 
 @dataclass(frozen=True, slots=True)

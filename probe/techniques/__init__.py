@@ -7,8 +7,7 @@ import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
-from probe.documents import Order
-from probe.plan import Traits
+from probe.documents import Order, Traits
 from probe.techniques.base import Probe
 
 TECHNIQUES = (

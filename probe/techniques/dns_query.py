@@ -17,9 +17,8 @@ import dns.rdatatype
 import trio
 
 from probe.datagram import exchange
-from probe.documents import Attempt, Check, DnsAnswer, Order
+from probe.documents import Attempt, Check, DnsAnswer, Order, Traits
 from probe.model import Channel, DnsResolver, Query, Transport
-from probe.plan import Traits
 from probe.sockets import connect, icmp_error, open_socket, os_error, own_address, version
 from probe.talk import printable
 from probe.techniques.base import Pace, Probe

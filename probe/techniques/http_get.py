@@ -5,9 +5,8 @@ With method POST the body is the nonce and nothing else.
 
 from collections.abc import Sequence
 
-from probe.documents import Attempt, Check, Order
+from probe.documents import Attempt, Check, Order, Traits
 from probe.model import Channel, HttpRequest
-from probe.plan import Traits
 from probe.talk import Saying, converse
 from probe.techniques.base import Probe
 from probe.techniques.tcp_connect import connect_one

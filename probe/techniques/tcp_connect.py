@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from probe.documents import Attempt, Check, Order
+from probe.documents import Attempt, Check, Order, Traits
 from probe.engine import Connect, connect_many
 from probe.model import Channel, SelfTest
-from probe.plan import Traits
 from probe.sockets import FAMILY, os_error, version
 from probe.talk import Saying, converse, nonce_step
 from probe.techniques.base import Probe

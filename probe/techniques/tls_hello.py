@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from probe.documents import Attempt, Order
+from probe.documents import Attempt, Order, Traits
 from probe.model import Channel
-from probe.plan import Traits
 from probe.talk import Saying
 from probe.techniques.base import Probe
 from probe.techniques.http_get import connect_and_say

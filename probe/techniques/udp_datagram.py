@@ -7,9 +7,8 @@ from dataclasses import replace
 import trio
 
 from probe.datagram import exchange
-from probe.documents import Attempt, Order
+from probe.documents import Attempt, Order, Traits
 from probe.model import Channel, SelfTest
-from probe.plan import Traits
 from probe.sockets import os_error
 from probe.talk import parse_answer
 from probe.techniques.base import Probe

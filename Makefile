@@ -1,0 +1,57 @@
+# Two targets for a new user: `make lab` and `make test`. Each sets up what it needs, and nothing outside .venv and apt.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+APT_LAB := python3-venv nftables unbound iproute2 util-linux
+APT_TEST := $(APT_LAB) nmap
+# The real parts that a test run must have used; the run fails if one of them did not pass a single test.
+REAL_PARTS := namespaces,nftables,unbound,nmap,rootless
+
+.PHONY: lab test lint unit schema clean
+.DELETE_ON_ERROR:
+
+# The main job in the embedded lab: one policy that holds, one that leaks.
+lab: $(VENV)/.run .apt-lab
+	$(BIN)/egress-probe lab no-network open
+
+# Everything that CI runs.
+test: lint unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# In a network namespace without an uplink, with the machine's own namespace under the latch: nothing can leave.
+unit: $(VENV)/.dev .apt-test
+	EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink \
+	  $(BIN)/pytest --real-parts=$(REAL_PARTS) --cov --cov-report= $(PYTEST)
+	$(BIN)/coverage report --include='probe/plan.py,probe/classify.py,probe/judge.py,probe/verdicts.py,probe/support.py,probe/policies/*' \
+	  --fail-under=100 --show-missing --skip-covered
+
+# The JSON Schema of the report, from the code.
+schema: $(VENV)/.dev
+	$(BIN)/python tests/make_schema.py > docs/report.schema.json
+
+clean:
+	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .apt-lab .apt-test
+
+$(VENV)/.run: pyproject.toml | .apt-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | .apt-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/.run
+
+.PHONY: .apt-venv .apt-lab .apt-test
+.apt-venv:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/apt-install python3-venv
+.apt-lab:
+	@tests/apt-install $(APT_LAB)
+.apt-test:
+	@tests/apt-install $(APT_TEST)
