@@ -4,16 +4,15 @@ One converter for both directions and both halves; pure Python, because the agen
 """
 
 import json
-import operator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from cattrs import Converter, ForbiddenExtraKeysError, transform_error
 from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_unstructure_fn
 
+from probe import model
 from probe.documents import Attempt, Data, DnsAnswer, Icmp, Order, Tls
 from probe.errors import UserError
 
@@ -89,9 +88,11 @@ def _converter() -> Converter:
     made.register_structure_hook_factory(_is_tuple, _list_only(made))
     made.register_structure_hook_func(_is_literal, _literal)
     for kind, also in ((int, ()), (float, (int,)), (str, ()), (bool, ())):
-        # By predicate, not by class: cattrs would take a hook for str before the one for StrEnum.
-        made.register_structure_hook_func(partial(operator.is_, kind), _strict(kind, *also))
-    made.register_structure_hook_func(lambda k: isinstance(k, type) and issubclass(k, StrEnum), _enum)
+        made.register_structure_hook(kind, _strict(kind, *also))
+    for word in vars(model).values():
+        # One by one: cattrs would take the hook for str for every subclass of str.
+        if isinstance(word, type) and issubclass(word, StrEnum):
+            made.register_structure_hook(word, _enum)
     # The inner parts of evidence are sparse: what is not there is left out.
     for sparse in (Attempt, Data, DnsAnswer, Icmp, Tls, Order):
         made.register_unstructure_hook(sparse, make_dict_unstructure_fn(sparse, made, _cattrs_omit_if_default=True))
@@ -140,14 +141,15 @@ def to_line(value: Any) -> str:
     return json.dumps(encode(value), separators=(",", ":"))
 
 
-def parse_json(text: str, where: str) -> Any:
-    """JSON text to plain types. Raises UserError that names `where` and the line."""
+def parse_json(text: str, path: str, line: int | None = None) -> Any:
+    """JSON text to plain types. Raises UserError that names `path` and the line; `line`: `text` is that line of it."""
+    where = f"{path}:{line}" if line else path
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise UserError(f"{where}: not JSON: nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+        raise UserError(f"{path}:{line or error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
     except ValueError as error:
         raise UserError(f"{where}: not JSON: {error}") from None
 

@@ -85,7 +85,7 @@ class Reader:
     def _line(self, line: str) -> None:
         where = f"{self._strict or 'evidence'}:{self._lines}"
         try:
-            item = _decode(line, where)
+            item = _decode(line, self._strict or "evidence", self._lines)
         except UserError as error:
             if self._strict:
                 raise
@@ -125,10 +125,11 @@ class Reader:
         self._problem(f"{where}: {check.id}: {contradiction}")
 
 
-def _decode(line: str, where: str) -> Start | Calibration | Record | End:
+def _decode(line: str, path: str, number: int) -> Start | Calibration | Record | End:
+    where = f"{path}:{number}"
     if len(line) > LONGEST_LINE:
         raise UserError(f"{where}: longer than {LONGEST_LINE} characters")
-    value = parse_json(line, where)
+    value = parse_json(line, path, number)
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"{where}: not an evidence record")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from probe.addresses import block_of
 from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
 from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, PolicySummary, Settings, Traits
 from probe.model import (
@@ -181,10 +180,3 @@ def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
     paced = packets / settings.rate if settings.rate else 0.0
     # Early rows, the others, the closing controls; then what answers takes, and lone retries.
     return Budget(packets, round(paced + 3 * silence + 3 * _CONVERSATION + _RETRIES, 1))
-
-
-def describe(check: Check) -> str:
-    """A destination with its block, for people: `tcp 192.0.2.1:443 (192.0.2.0/24)`."""
-    where = f"{check.channel.value} {check.destination}"
-    address = check.destination.address
-    return f"{where} ({block_of(address)})" if address and check.reserved else where

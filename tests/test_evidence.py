@@ -1,0 +1,172 @@
+"""Evidence from a hostile inside: every line that does not fit is a problem, none is a traceback or a green."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probe.codec import to_line
+from probe.documents import Calibration, Data, DnsAnswer, End, Icmp, Plan, Record, Start, Tls
+from probe.errors import UserError
+from probe.evidence import LONGEST_LINE, contradicts, read_evidence
+from probe.judge import judge
+from probe.model import Query
+from tests.make import RUN_ID, VANTAGE, attempt, check, plan
+
+PLAN = plan(check(n=1), check("198.51.100.1", n=2))
+NO_ROUTE = {"result": "error", "stage": "connect", "error": "ENETUNREACH"}
+
+
+def record(n: int, address: str) -> str:
+    return to_line(Record(n, (attempt(address=address, **NO_ROUTE),)))
+
+
+START = to_line(Start("egress-probe.evidence/1", RUN_ID, VANTAGE))
+ONE, TWO = record(1, "192.0.2.1"), record(2, "198.51.100.1")
+END = to_line(End(2, True, 1.0))
+GOOD = [START, to_line(Calibration(1.5, 0)), ONE, TWO, END]
+
+
+def test_good_evidence_is_a_green() -> None:
+    made = read_evidence(GOOD, PLAN)
+    assert made.problems == ()
+    assert judge(PLAN, made).summary.exit_code == 0
+
+
+def without(*gone: str) -> list[str]:
+    return [line for line in GOOD if line not in gone]
+
+
+def swapped(old: str, *new: str) -> list[str]:
+    return [one for line in GOOD for one in (new if line == old else (line,))]
+
+
+LIES: list[tuple[str, list[str], str]] = [
+    ("no start", without(START), "no start record"),
+    ("no end", without(END), "no end record: the agent died, or its output was cut"),
+    ("no record", without(TWO), "2 records were announced, 1 came"),
+    ("a record twice", swapped(ONE, ONE, ONE), "evidence:4: s/tcp/192.0.2.1:443: a second record for the same check"),
+    ("a foreign check", swapped(ONE, ONE, record(9, "192.0.2.1")), "evidence:4: foreign: check 9 was not ordered"),
+    ("a foreign run", swapped(START, START.replace(RUN_ID, "01JX")), f"evidence:1: foreign: of run 01JX, not of {RUN_ID}"),
+    ("a second start", swapped(START, START, START), "evidence:2: a second start record"),
+    ("more after the end", [*GOOD, ONE], "evidence:6: a line after the end record"),
+    ("a banner", ["Welcome to the sandbox!", *GOOD], "evidence:1: not JSON: Expecting value (column 1)"),
+    ("another JSON", ["[1]", *GOOD], "evidence:1: not an evidence record"),
+    ("a kind of its own", ['{"kind": "verdict"}', *GOOD], "evidence:1: not an evidence record"),
+    ("a kind that is a list", ['{"kind": []}', *GOOD], "evidence:1: not an evidence record"),
+    ("an unknown key", swapped(ONE, ONE[:-1] + ',"verdict":"conforms"}'), "evidence:3: unknown key 'verdict'"),
+    ("a giant line", ["x" * (LONGEST_LINE + 1), *GOOD], f"evidence:1: longer than {LONGEST_LINE} characters"),
+    ("another address", swapped(ONE, record(1, "127.0.0.1")), "evidence:3: s/tcp/192.0.2.1:443: an attempt to 127.0.0.1, not to 192.0.2.1"),
+    ("a number that is none", swapped(ONE, ONE.replace('"t":0.1', '"t":1e999')), "evidence:3: s/tcp/192.0.2.1:443: a time that is none"),
+    ("NaN", swapped(ONE, ONE.replace('"t":0.1', '"t":NaN')), "evidence:3: not JSON: NaN is not a JSON number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "problem"), [row[1:] for row in LIES], ids=[row[0] for row in LIES])
+def test_lies_are_told_and_never_green(lines: list[str], problem: str) -> None:
+    made = read_evidence(lines, PLAN)
+    assert problem in made.problems
+    report = judge(PLAN, made, "leak")
+    assert report.summary.exit_code == 3
+    assert report.summary.conforms == 0
+    assert problem in report.problems
+
+
+def test_an_empty_stream() -> None:
+    assert judge(PLAN, read_evidence([], PLAN)).summary.unproven == 2
+
+
+def test_a_flood_is_cut_off() -> None:
+    made = read_evidence(iter(["x"] * 1_000_000), PLAN)
+    assert "far more lines than rows: the rest was not read" in made.problems or len(made.problems) == 20
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"result": "connected", "error": "EPERM"}, "answered and failed at once"),
+    ({"result": "connected", "icmp": Icmp(3, 3, None)}, "answered and failed at once"),
+    ({"result": "error"}, "failed without an error"),
+    ({"result": "silent", "data": Data(1, "reply", "x")}, "silent and answered at once"),
+    ({"result": "answered", "step": "send"}, "answered without an answer"),
+    ({"result": "answered", "step": "talk", "tls": Tls(False)}, "answered without an answer"),
+    ({"result": "answered", "step": "talk", "tls": Tls(True)}, "a conversation without a connection"),
+    ({"result": "silent", "elapsed": -1.0}, "a time that is none"),
+    ({"result": "silent", "port": 80}, "an attempt to port 80, not to 443"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "words"), CONTRADICTIONS)
+def test_contradictions(facts: dict[str, Any], words: str) -> None:
+    assert contradicts(check(), Record(1, (attempt(**facts),))) == words
+
+
+def test_what_fits_does_not_contradict() -> None:
+    made = (attempt("connected"), attempt("answered", step="talk", data=Data(1, "reply", "x")))
+    assert contradicts(check(), Record(1, made)) is None
+    resolved = (attempt("silent", "10.0.0.1", 53, step="resolve"), attempt("connected", "203.0.113.9"))
+    assert contradicts(check(None, host="x"), Record(1, resolved)) is None
+
+
+def test_an_answer_to_another_question() -> None:
+    asked = check(None, 53, host="system-resolver", query=Query("{token}.x.example", "TXT"))
+
+    def answered(name: str, kind: str = "TXT") -> str | None:
+        dns = DnsAnswer(name, kind, "NOERROR", True, False)
+        return contradicts(asked, Record(1, (attempt("answered", "10.0.0.1", 53, step="query", dns=dns),)))
+
+    assert answered("abc.x.example") is None
+    assert answered("abc.y.example") == answered("abc.x.example", "A") == "an answer to another question"
+
+
+# --- stored files ---
+
+
+def strict(lines: list[str]) -> Any:
+    return read_evidence(lines, PLAN, "e.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (without(END), "e.jsonl: truncated: no end record in 4 lines"),
+        ([], "e.jsonl: truncated: no start record in 0 lines"),
+        ([START, ONE[:20]], "e.jsonl:2: not JSON: Unterminated string starting at (column 12)"),
+        ([START, "\x00\x01"], "e.jsonl:2: not JSON: Expecting value (column 1)"),
+    ],
+)
+def test_a_damaged_file_is_the_users_mistake(lines: list[str], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        strict(lines)
+    assert str(caught.value) == line
+
+
+def test_a_whole_file_is_read() -> None:
+    assert strict(GOOD).problems == ()
+
+
+# --- anything at all ---
+
+
+def mutate(line: str) -> st.SearchStrategy[str]:
+    return st.builds(lambda at, text: line[: at % (len(line) + 1)] + text + line[at % (len(line) + 1) :], st.integers(0), st.text(max_size=5))
+
+
+hostile: Callable[[], st.SearchStrategy[list[str]]] = lambda: st.lists(  # noqa: E731
+    st.one_of(st.text(max_size=40), st.sampled_from(GOOD), *(mutate(line) for line in GOOD)), max_size=8
+)
+
+
+@given(hostile())
+def test_no_lines_give_a_traceback(lines: list[str]) -> None:
+    report = judge(PLAN, read_evidence(lines, PLAN))
+    json.dumps(to_line(report))
+    if report.summary.exit_code == 0:
+        records = {item for item in lines if '"kind":"record"' in item}
+        assert len(records) >= 2
+
+
+def test_the_plan_of_no_rows() -> None:
+    empty: Plan = plan()
+    assert judge(empty, read_evidence([START, to_line(End(0, True, 0.0))], empty)).summary.exit_code == 3

@@ -1,0 +1,228 @@
+"""Planning: which rows, with which expectation, at which cost; and that registries, files and docs agree."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from probe.cli.planning import Request, choose, plan_with
+from probe.destinations import GENERATORS, Choices, Endpoint
+from probe.documents import Check, Plan
+from probe.errors import UserError
+from probe.files import load_scenarios, parse_scenario_file, scenario_names
+from probe.model import Action, Destination, Policy, Purpose, Transport
+from probe.orders import make_orders
+from probe.policies import Context, parse_policy
+from probe.techniques import TECHNIQUES, all_traits, load
+from probe.tokens import token
+
+KEY = b"k" * 32
+
+
+def policies(text: str) -> tuple[Policy, ...]:
+    return parse_policy("p.toml", text, Context(lambda path: "", {}))
+
+
+def planned(text: str = 'default = "deny"', **more: object) -> Plan:
+    return plan_with(policies(text), replace(Request(), **more), default_witness=False)  # type: ignore[arg-type]
+
+
+def rows(made: Plan, scenario: str) -> list[Check]:
+    return [check for check in made.checks if check.scenario == scenario]
+
+
+def shown(checks: list[Check]) -> list[str]:
+    return [f"{check.channel.value} {check.destination} {check.declared.action.value}" for check in checks]
+
+
+def test_documentation_ranges_cover_every_block_and_port() -> None:
+    found = rows(planned(), "documentation-ranges")
+    assert len(found) == 6 * 3
+    assert {check.destination.port for check in found} == {80, 443, 4444}
+    assert all(check.reserved and check.declared.action is Action.DENY for check in found)
+
+
+def test_expectations_come_from_the_policy() -> None:
+    made = planned('default = "allow"\n[[deny]]\ncidr = "192.0.2.0/24"\n')
+    by_address = {c.destination.address: c.declared for c in rows(made, "documentation-ranges")}
+    assert by_address["192.0.2.1"].by == "p.toml: deny[0] 192.0.2.0/24"
+    assert by_address["203.0.113.1"].action is Action.ALLOW
+
+
+ENTRIES = """
+default = "deny"
+[[allow]]
+domain = "api.x.test"
+ports = [443, 8443]
+[[allow]]
+cidr = "203.0.113.9"
+[[allow]]
+cidr = "203.0.113.53"
+ports = [53]
+protocol = "udp"
+[[deny]]
+cidr = "203.0.113.7"
+ports = [22]
+[[deny]]
+domain = "*.evil.test"
+[[deny]]
+cidr = "10.0.0.0/8"
+"""
+
+
+def test_every_entry_has_a_row() -> None:
+    found = rows(planned(ENTRIES), "declared-entries")
+    assert shown(found) == [
+        "tcp api.x.test:443 allow",
+        "tcp api.x.test:8443 allow",
+        "tcp 203.0.113.9:443 allow",
+        "tcp 203.0.113.7:22 deny",
+        "tcp *.evil.test deny",
+        "tcp 10.0.0.0/8 deny",
+        "udp 203.0.113.53:53 allow",
+    ]
+    by_port = {(check.destination.host or check.destination.address, check.destination.port): check for check in found}
+    # Only where the policy names host and port is somebody known to answer.
+    assert by_port["api.x.test", 443].answers
+    assert by_port["api.x.test", 443].repeat
+    assert not by_port["203.0.113.9", 443].answers
+    assert by_port["*.evil.test", None].skip is not None
+    assert by_port["10.0.0.0/8", None].packets == 0
+
+
+def test_an_entry_that_the_operator_names_needs_no_guess() -> None:
+    made = planned(ENTRIES, controls=("203.0.113.9:80",), witnesses=("a.evil.test:443",))
+    assert "tcp 203.0.113.9:443 allow" not in shown(rows(made, "declared-entries"))
+    assert "tcp *.evil.test deny" not in shown(rows(made, "declared-entries"))
+    assert shown([c for c in made.checks if c.purpose is Purpose.CONTROL]) == ["tcp 203.0.113.9:80 allow"]
+
+
+def test_controls_and_witnesses_are_there_whatever_is_chosen() -> None:
+    made = planned(scenarios=("reserved-ranges",), controls=("203.0.113.9:80", "[2001:db8::9]:53/udp"), witnesses=("198.51.100.7:53/udp", "198.51.100.7:443"))
+    assert Counter(check.scenario for check in made.checks) == {"self-test": 8, "reserved-ranges": 6, "latency-baseline": 2, "undeclared-domains": 2}
+    control = next(check for check in made.checks if check.purpose is Purpose.CONTROL)
+    assert (control.early, control.repeat) == (True, True)
+
+
+def test_without_a_control_the_allow_entries_stand_in() -> None:
+    made = planned('default = "deny"\n[[allow]]\ncidr = "203.0.113.9"\nports = [443]\n', scenarios=("reserved-ranges",))
+    assert shown(rows(made, "declared-entries")) == ["tcp 203.0.113.9:443 allow"]
+
+
+def test_a_default_witness_is_said_and_only_where_denied() -> None:
+    made = plan_with(policies('default = "deny"'), Request())
+    assert made.notes == ("no --witness was given: example.com:443 is used",)
+    assert plan_with(policies('default = "allow"'), Request()).notes == ()
+
+
+def test_a_witness_must_be_denied() -> None:
+    with pytest.raises(UserError, match=r"--witness 203.0.113.9:1: p.toml: default = \"allow\" allows it \(a witness must be denied\)"):
+        planned('default = "allow"', witnesses=("203.0.113.9:1",))
+
+
+def test_a_zone_stands_in_for_a_name_that_nobody_serves() -> None:
+    queries = [check.query for check in rows(planned(zone="x.test"), "dns-txt-exfiltration")]
+    assert {query.name for query in queries if query} == {"{token}.x.test"}
+    assert {query.expect for query in queries if query} == {"egress-probe"}
+    with pytest.raises(UserError, match=r"--zone \*.x.test: name the zone itself"):
+        planned(zone="*.x.test")
+
+
+def test_listed_resolvers_are_asked() -> None:
+    text = 'default = "deny"\n[dns]\npolicy = "restricted"\nresolvers = ["203.0.113.53"]\n'
+    assert "dns 203.0.113.53:53 deny" in shown(rows(planned(text), "dns-txt-exfiltration"))
+
+
+def test_random_public_is_opt_in_bounded_and_seeded() -> None:
+    assert rows(planned(), "random-public") == []
+    found = rows(planned(random_public=5, seed="s"), "random-public")
+    assert len(found) == 5
+    assert shown(found) == shown(rows(planned(random_public=5, seed="s"), "random-public"))
+    with pytest.raises(UserError, match="--scenario random-public: needs --random-public as well"):
+        planned(scenarios=("random-public",))
+
+
+def test_ids_are_unique_and_numbers_run() -> None:
+    made = planned(ENTRIES, witnesses=("198.51.100.7:443", "198.51.100.7:443"), zone="x.test")
+    assert len({check.id for check in made.checks}) == len(made.checks)
+    assert [check.n for check in made.checks] == list(range(1, len(made.checks) + 1))
+    assert "undeclared-domains/tcp/198.51.100.7:443#2" in {check.id for check in made.checks}
+
+
+def test_the_budget_covers_every_row() -> None:
+    made = planned()
+    assert made.budget.packets >= sum(check.packets for check in made.checks)
+    assert planned(rate=0).budget.seconds < made.budget.seconds
+
+
+def test_orders_list_what_is_attempted_and_nothing_of_the_policy() -> None:
+    made = planned(ENTRIES)
+    orders = make_orders(made, KEY, "net:[1]")
+    assert {order.n for order in orders.orders} == {check.n for check in made.checks if check.skip is None}
+    first = next(order for order in orders.orders if order.query)
+    assert first.query is not None
+    assert first.query.name.startswith(token(made.run_id, first.n, KEY))
+    assert orders.forbid_netns == "net:[1]"
+
+
+# --- registries ---
+
+
+def test_techniques_registry_and_folder_agree(root: Path) -> None:
+    helpers = {"__init__", "base", "names"}
+    files = {path.stem for path in (root / "probe/techniques").glob("*.py")} - helpers
+    assert files == set(TECHNIQUES) == set(all_traits())
+    with pytest.raises(KeyError):
+        load("nope")
+
+
+def test_every_scenario_is_loaded_and_every_generator_used() -> None:
+    every = load_scenarios(())
+    assert [scenario.id for scenario in every] == scenario_names()
+    assert {spec.destinations for scenario in every for spec in scenario.check} == set(GENERATORS)
+    assert {spec.technique for scenario in every for spec in scenario.check} == set(TECHNIQUES)
+
+
+def test_choosing_nothing_chooses_all_but_opt_in() -> None:
+    chosen = choose((), Choices(controls=(Endpoint(Destination(None, "203.0.113.9", 1), Transport.TCP),)))
+    assert {scenario.id for scenario in chosen} == set(scenario_names()) - {"random-public"}
+
+
+GOOD = """
+id = "mine"
+title = "t"
+why = "w"
+source = ["s"]
+attack = ["T1048.003"]
+[[check]]
+technique = "tcp_connect"
+destinations = "documentation"
+ports = [80]
+proves = "p"
+"""
+
+MISTAKES = [
+    ("mine.toml", GOOD.replace('id = "mine"', 'id = "other"'), "mine.toml: id: 'other' is not the file's name (expected 'mine')"),
+    ("My.toml", GOOD.replace('"mine"', '"My"'), "My.toml: id: 'My' (expected lower-case words joined by hyphens)"),
+    ("mine.toml", GOOD.replace("T1048.003", "exfil"), "mine.toml: attack[0]: 'exfil' is not a MITRE ATT&CK technique (expected T1048.003)"),
+    ("mine.toml", GOOD.split("[[check]]")[0] + "check = []", "mine.toml: check: empty (expected at least one [[check]])"),
+    ("mine.toml", GOOD.replace("tcp_connect", "telepathy"), f"mine.toml: check[0].technique: unknown 'telepathy' (known: {', '.join(sorted(TECHNIQUES))})"),
+    ("mine.toml", GOOD.replace('"documentation"', '"evil.com"'), f"mine.toml: check[0].destinations: unknown 'evil.com' (known: {', '.join(sorted(GENERATORS))})"),
+    ("mine.toml", GOOD.replace("[80]", "[0]"), "mine.toml: check[0].ports[0]: 0 is not a port (expected 1 to 65535)"),
+    ("mine.toml", GOOD + "extra = 1", "mine.toml: check[0]: unknown key 'extra'"),
+    ("mine.toml", GOOD + "= 1", "mine.toml:12: not TOML: Invalid statement (at line 12, column 1)"),
+    ("mine.toml", "x = " + "[" * 3000, "mine.toml: not TOML: nested too deeply"),
+    ("mine.toml", "x = ", "mine.toml: not TOML: Invalid value (at end of document)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "text", "line"), MISTAKES)
+def test_mistakes_in_scenarios(path: str, text: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_scenario_file(path, text)
+    assert str(caught.value) == line
+
+
+def test_a_good_scenario() -> None:
+    assert parse_scenario_file("x/mine.toml", GOOD).check[0].ports == (80,)
