@@ -173,6 +173,8 @@ def _of_address(
     check: Check, group: list[Attempt], record: Record, vantage: Vantage | None
 ) -> tuple[Attempt, Observed]:
     """Any answer to any try counts; silence is what is left."""
+    if check.destination.host is not None and _sunk(group[0].address or ""):
+        return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))  # that is this very host
     for attempt in group:
         if attempt.result == "connected":
             talks = [a for a in record.attempts if a.step == "talk" and a.address == attempt.address]

@@ -47,7 +47,7 @@ class Connect:
         self.port = port
         self.tag = tag
         self.tries = 0
-        self.started = 0.0
+        self.started: float | None = None  # when its first try was made
         self.elapsed = 0.0
         self.result: Result | None = None
         self.stage: Stage | None = None
@@ -201,14 +201,15 @@ class _Engine:
                 self._end(target, "silent", None, None)
 
     def _end(
-        self, target: Connect, result: Result, stage: Stage | None, error: str | None, started: float = 0.0
+        self, target: Connect, result: Result, stage: Stage | None, error: str | None, started: float | None = None
     ) -> None:
         now = trio.current_time()
         failed = result == "error"
         target.result = result
         target.stage = stage if failed else None
         target.error = error if failed else None
-        target.elapsed = now - (started or target.started or now)
+        since = target.started if started is None else started
+        target.elapsed = 0.0 if since is None else now - since
         if failed and error == "EADDRNOTAVAIL":
             target.routed = has_route(target.address)
         if result == "silent" and target.open:

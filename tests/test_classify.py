@@ -196,6 +196,13 @@ def test_a_name_without_an_address() -> None:
         assert (seen.outcome, seen.failure) == (outcome, failure)
 
 
+def test_a_named_row_never_ends_on_our_own_loopback() -> None:
+    assert (
+        see(attempt("connected", "127.0.0.1"), talk(BYTES, address="127.0.0.1"), host="evil.example").outcome
+        == "name_denied"
+    )
+
+
 def test_a_listener_that_was_refused() -> None:
     tried = attempt("error", "127.0.0.1", step="listen", error="EADDRNOTAVAIL", port=None)
     assert see(tried).outcome == "no_route"

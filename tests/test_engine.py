@@ -7,6 +7,7 @@ and the pacing are the real ones; the clock jumps.
 import errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,29 +15,31 @@ import trio
 import trio.testing
 
 from probe.engine import Connect, connect_many
-from probe.sockets import open_socket
 from probe.techniques.base import Pace
 from probe.timing import Deadlines, deadlines
 
 FAST = Deadlines(answer=1.0, spacing=0.5, tries=2)
 
 
-class FakeSocket:
-    """A socket whose connect is pending until `after` seconds, then succeeds, fails with `error`, or never ends."""
+Row = dict[str, Any]
 
-    def __init__(self, row: dict[str, Any], nursery: trio.Nursery) -> None:
-        self._row = row
+
+class FakeSocket:
+    """Its connect is pending until `after` seconds, then succeeds or fails with `error`; or ends `now`; or never ends."""
+
+    def __init__(self, nursery: trio.Nursery, choose: Callable[[str], Row]) -> None:
+        self._nursery = nursery
+        self._choose = choose
+        self._row: Row = {}
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
-        # A full send buffer is not writable: pending.
-        while True:
-            try:
+        self._theirs.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:  # a full send buffer is not writable: pending
                 self._ours.send(b"x" * 65536)
-            except BlockingIOError:
-                break
-        self._nursery = nursery
 
     def connect_ex(self, where: tuple[str, int]) -> int:
+        self._row = self._choose(where[0])
         if "now" in self._row:
             return int(self._row["now"])
         if "after" in self._row:
@@ -45,12 +48,9 @@ class FakeSocket:
 
     async def _answer(self) -> None:
         await trio.sleep(self._row["after"])
-        self._theirs.setblocking(False)
-        try:
+        with suppress(OSError):
             while self._theirs.recv(1 << 20):
                 pass
-        except OSError:
-            return
 
     def getsockopt(self, level: int, name: int) -> int:
         return int(self._row.get("error", 0))
@@ -70,49 +70,29 @@ class FakeSocket:
 
 
 async def play(
-    rows: list[list[dict[str, Any]]], limits: Deadlines = FAST, rate: float = 0, packets: int = 100, concurrency: int = 10
+    rows: list[list[Row]], limits: Deadlines = FAST, rate: float = 0, packets: int = 1000, concurrency: int = 10
 ) -> dict[int, Connect]:
-    """Target i meets rows[i][0] with its first try, rows[i][1] with its second, …"""
-    met: dict[int, int] = dict.fromkeys(range(len(rows)), 0)
-    done: dict[int, Connect] = {}
-    order: list[int] = []
+    """Target i meets rows[i][0] with its first try, rows[i][1] with its second, …; a row `socket` fails that call."""
+    left = {f"10.0.0.{i}": list(tries) for i, tries in enumerate(rows)}
+    refusals = [row.get("socket", None) for row in rows[0]]
+    done: list[Connect] = []
     async with trio.open_nursery() as nursery:
 
+        def choose(address: str) -> Row:
+            tries = left[address]
+            return tries.pop(0) if len(tries) > 1 else tries[0]
+
         def factory(family: int, kind: int) -> Any:
-            target = current[0]
-            row = rows[target][min(met[target], len(rows[target]) - 1)]
-            met[target] += 1
-            if "socket" in row:
-                raise OSError(row["socket"], "no socket")
-            return FakeSocket(row, nursery)
+            refused = refusals.pop(0) if refusals else None
+            if refused is not None:
+                raise OSError(refused, "no socket")
+            return FakeSocket(nursery, choose)
 
-        # The engine opens sockets for one target at a time; the address says which.
-        current = [0]
         targets = [Connect(f"10.0.0.{i}", 80, i) for i in range(len(rows))]
-
-        class Following(Pace):
-            def take(self, packets: int = 1) -> bool:
-                current[0] = next_target()
-                return super().take(packets)
-
-        def next_target() -> int:
-            import inspect
-
-            frame = inspect.currentframe()
-            while frame is not None and "target" not in frame.f_locals:
-                frame = frame.f_back
-            assert frame is not None
-            return int(frame.f_locals["target"].tag)
-
-        def finished(target: Connect) -> None:
-            assert isinstance(target.tag, int)
-            done[target.tag] = target
-            order.append(target.tag)
-
-        await connect_many(targets, limits, Following(rate, packets, "s"), finished, concurrency, factory)
+        await connect_many(targets, limits, Pace(rate, packets, "s"), done.append, concurrency, factory)
         nursery.cancel_scope.cancel()
-    assert sorted(order) == list(range(len(rows)))  # each exactly once
-    return done
+    assert sorted(str(target.tag) for target in done) == sorted(str(i) for i in range(len(rows)))  # each exactly once
+    return {int(str(target.tag)): target for target in done}
 
 
 def told(target: Connect) -> tuple[Any, ...]:
@@ -137,7 +117,9 @@ CASES: list[tuple[str, list[dict[str, Any]], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("rows", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-async def test_one_target(rows: list[dict[str, Any]], expected: tuple[Any, ...], autojump_clock: trio.testing.MockClock) -> None:
+async def test_one_target(
+    rows: list[dict[str, Any]], expected: tuple[Any, ...], autojump_clock: trio.testing.MockClock
+) -> None:
     assert told((await play([rows]))[0]) == expected
 
 
@@ -147,7 +129,9 @@ async def test_targets_do_not_wait_for_each_other(autojump_clock: trio.testing.M
     assert trio.current_time() == pytest.approx(1.5)
 
 
-async def test_a_cap_on_addresses_only_delays_the_clock_of_each_is_its_own(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cap_on_addresses_only_delays_the_clock_of_each_is_its_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     done = await play([[{}]] * 4, concurrency=1)
     assert [round(done[i].elapsed, 3) for i in range(4)] == [1.5] * 4
     assert trio.current_time() == pytest.approx(6.0)
@@ -176,7 +160,9 @@ async def test_cancelling_closes_every_socket(autojump_clock: trio.testing.MockC
 
 async def real(targets: list[Connect], limits: Deadlines, **more: Any) -> list[Connect]:
     done: list[Connect] = []
-    await connect_many(targets, limits, Pace(more.pop("rate", 0), 100_000, ""), done.append, more.pop("concurrency", 1000))
+    await connect_many(
+        targets, limits, Pace(more.pop("rate", 0), 100_000, ""), done.append, more.pop("concurrency", 1000)
+    )
     return done
 
 
@@ -185,7 +171,9 @@ async def test_the_kernel_agrees_with_the_fake() -> None:
         listening.bind(("127.0.0.1", 0))
         listening.listen(8)
         bound.bind(("127.0.0.1", 0))
-        targets = [Connect("127.0.0.1", s.getsockname()[1], name) for s, name in ((listening, "open"), (bound, "closed"))]
+        targets = [
+            Connect("127.0.0.1", s.getsockname()[1], name) for s, name in ((listening, "open"), (bound, "closed"))
+        ]
         targets.append(Connect("203.0.113.1", 80, "no route"))
         seen = {target.tag: target for target in await real(targets, deadlines(5.0, 1))}
     assert (seen["open"].result, seen["open"].source) == ("connected", "127.0.0.1")
@@ -210,26 +198,21 @@ async def test_a_full_backlog_is_silence() -> None:
 
 
 async def test_ten_thousand_accepting_targets_and_not_one_called_silent() -> None:
-    factory: Callable[[int, int], socket.socket] = open_socket
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(4096)
-        listening.setblocking(False)
-        port = listening.getsockname()[1]
+    listening = trio.socket.socket()
+    await listening.bind(("127.0.0.1", 0))
+    listening.listen(4096)
+    port = listening.getsockname()[1]
 
-        async def accept() -> None:
-            sock = trio.socket.from_stdlib_socket(listening.dup())
-            while True:
-                (await sock.accept())[0].close()
+    async def accept() -> None:
+        while True:
+            (await listening.accept())[0].close()
 
-        done: list[Connect] = []
+    with listening:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept)
-            targets = [Connect(f"127.{i >> 12 & 15}.{i >> 6 & 63}.{(i & 63) + 1}", port) for i in range(10_000)]
-            for target in targets:
-                target.address = "127.0.0.1"
-            pace = Pace(5000, 100_000, "")
-            await connect_many(targets, deadlines(0.1, 2), pace, done.append, 4000, factory)
+            done = await real(
+                [Connect("127.0.0.1", port) for _ in range(10_000)], deadlines(0.1, 2), rate=5000, concurrency=4000
+            )
             nursery.cancel_scope.cancel()
     assert len(done) == 10_000
     assert {target.result for target in done} == {"connected"}

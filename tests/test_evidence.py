@@ -150,7 +150,11 @@ def test_a_whole_file_is_read() -> None:
 
 
 def mutate(line: str) -> st.SearchStrategy[str]:
-    return st.builds(lambda at, text: line[: at % (len(line) + 1)] + text + line[at % (len(line) + 1) :], st.integers(0), st.text(max_size=5))
+    return st.builds(
+        lambda at, text: line[: at % (len(line) + 1)] + text + line[at % (len(line) + 1) :],
+        st.integers(0),
+        st.text(max_size=5),
+    )
 
 
 hostile: Callable[[], st.SearchStrategy[list[str]]] = lambda: st.lists(  # noqa: E731

@@ -99,8 +99,17 @@ def test_an_entry_that_the_operator_names_needs_no_guess() -> None:
 
 
 def test_controls_and_witnesses_are_there_whatever_is_chosen() -> None:
-    made = planned(scenarios=("reserved-ranges",), controls=("203.0.113.9:80", "[2001:db8::9]:53/udp"), witnesses=("198.51.100.7:53/udp", "198.51.100.7:443"))
-    assert Counter(check.scenario for check in made.checks) == {"self-test": 8, "reserved-ranges": 6, "latency-baseline": 2, "undeclared-domains": 2}
+    made = planned(
+        scenarios=("reserved-ranges",),
+        controls=("203.0.113.9:80", "[2001:db8::9]:53/udp"),
+        witnesses=("198.51.100.7:53/udp", "198.51.100.7:443"),
+    )
+    assert Counter(check.scenario for check in made.checks) == {
+        "self-test": 8,
+        "reserved-ranges": 6,
+        "latency-baseline": 2,
+        "undeclared-domains": 2,
+    }
     control = next(check for check in made.checks if check.purpose is Purpose.CONTROL)
     assert (control.early, control.repeat) == (True, True)
 
@@ -117,7 +126,9 @@ def test_a_default_witness_is_said_and_only_where_denied() -> None:
 
 
 def test_a_witness_must_be_denied() -> None:
-    with pytest.raises(UserError, match=r"--witness 203.0.113.9:1: p.toml: default = \"allow\" allows it \(a witness must be denied\)"):
+    with pytest.raises(
+        UserError, match=r"--witness 203.0.113.9:1: p.toml: default = \"allow\" allows it \(a witness must be denied\)"
+    ):
         planned('default = "allow"', witnesses=("203.0.113.9:1",))
 
 

@@ -62,7 +62,10 @@ def test_no_built_in_destination_is_somebodys() -> None:
         assert not one.is_loopback
         assert not one.is_multicast
         assert not one.is_link_local
-        private = [ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "0.0.0.0/8")]
+        private = [
+            ipaddress.ip_network(n)
+            for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "0.0.0.0/8")
+        ]
         assert not any(one in n for n in private)
         assert addresses.is_reserved(address)
         assert addresses.block_of(address) == block

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 import click
@@ -57,7 +58,46 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
     plan = plan_for(Request(**options))
     if plan_out is not None:
         write_plan(plan, plan_out)
-    return print_report(_attempt(plan, forbid, evidence_out, fail_on), form, outputs)
+    copy = EvidenceFile(evidence_out)
+    status = print_report(_attempt(plan, forbid, copy, fail_on), form, outputs)
+    copy.check()
+    return status
+
+
+class EvidenceFile:
+    """Evidence lines as they come. A disk that fills up must not cost the report: it is said afterwards."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._problem: OSError | None = None
+        self._file: TextIO | None = None
+        if path is not None:
+            try:
+                self._file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed by write or close
+            except OSError as error:
+                raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def write(self, line: str) -> None:
+        """One line."""
+        if self._file is not None:
+            self._guarded(lambda file: file.write(line + "\n"))
+
+    def check(self) -> None:
+        """Close. Raises UserError if something was not written."""
+        if self._file is not None:
+            self._guarded(lambda file: file.close())
+        if self._problem is not None:
+            raise UserError(f"{self._path}: cannot be written: {self._problem.strerror}")
+
+    def _guarded(self, act: Callable[[TextIO], object]) -> None:
+        assert self._file is not None
+        try:
+            act(self._file)
+        except OSError as error:
+            self._problem = error
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 def write_plan(plan: Plan, path: str) -> None:
@@ -67,32 +107,20 @@ def write_plan(plan: Plan, path: str) -> None:
     write_text(path, json.dumps(encode(plan), indent=1) + "\n")
 
 
-def _attempt(plan: Plan, forbid: str | None, evidence_out: str | None, fail_on: str) -> Report:
+def _attempt(plan: Plan, forbid: str | None, copy: EvidenceFile, fail_on: str) -> Report:
     from probe.run import run_in_place
 
     orders = make_orders(plan, new_key(), forbid)
     reader = Reader(plan)
-    with ExitStack() as stack:
-        copy = _open(stack, evidence_out)
-        progress = stack.enter_context(Progress(len(orders.orders), sys.stderr))
+    with Progress(len(orders.orders), sys.stderr) as progress:
 
         def sink(line: str) -> None:
             reader.feed(line)
             progress.line(line)
-            if copy is not None:
-                copy.write(line + "\n")
+            copy.write(line)
 
         try:
             trio.run(run_in_place, orders, sink, plan.budget.seconds)
         except BaseExceptionGroup as group:
             raise first_user_error(group) or group from None
     return judge(plan, reader.done(), fail_on)
-
-
-def _open(stack: ExitStack, path: str | None) -> TextIO | None:
-    if path is None:
-        return None
-    try:
-        return stack.enter_context(open(path, "w", encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 import trio
 
-from probe.documents import Attempt
+from probe.addresses import is_sinkhole
+from probe.documents import Attempt, DnsAnswer
 from probe.model import Transport
 from probe.techniques.base import Pace
 
@@ -65,11 +66,20 @@ class Names:
         """Addresses (A before AAAA, at most four) and the attempts that gave them, or that say why there is none."""
         key = name.lower().removesuffix(".")
         if key in self._hosts:
-            return self._hosts[key][:MOST_ADDRESSES], []
+            return self._from_hosts(key, trio.current_time() - started)
         async with self._busy.setdefault(key, trio.Lock()):
             if key not in self._known:
                 self._known[key] = await self._ask(key, pace, started)
             return self._known[key]
+
+    def _from_hosts(self, name: str, now: float) -> tuple[tuple[str, ...], list[Attempt]]:
+        listed = self._hosts[name]
+        usable = tuple(address for address in listed if not is_sinkhole(address))[:MOST_ADDRESSES]
+        if usable:
+            return usable, []
+        # A blocklist in the hosts file: the same word as a resolver's, and nothing is connected to.
+        answer = DnsAnswer(name, "A", "NOERROR", False, False, listed)
+        return (), [Attempt(now, 0.0, "resolve", "answered", Transport.UDP, dns=answer)]
 
     async def _ask(self, name: str, pace: Pace, started: float) -> tuple[tuple[str, ...], list[Attempt]]:
         from probe.techniques.dns_query import ask  # dnspython costs 90 ms, and most orders have no name
@@ -91,7 +101,9 @@ def _spread(attempts: Iterable[Attempt]) -> tuple[str, ...]:
     by_type: dict[str, list[str]] = {"A": [], "AAAA": []}
     for attempt in attempts:
         if attempt.dns:
-            by_type[attempt.dns.type] += [found for text in attempt.dns.records if (found := _address(text))]
+            found = [address for text in attempt.dns.records if (address := _address(text))]
+            # A sinkhole's address is this very host: a local service there is not the destination.
+            by_type[attempt.dns.type] += [address for address in found if not is_sinkhole(address)]
     half = MOST_ADDRESSES // 2
     four, six = by_type["A"], by_type["AAAA"]
     take = max(half, MOST_ADDRESSES - len(six))

@@ -98,7 +98,7 @@ async def _talk(address: str, port: int, saying: Saying, probe: Probe) -> list[A
 def as_attempt(target: Connect, probe: Probe) -> Attempt:
     """The engine's result as evidence."""
     return Attempt(
-        t=target.started - probe.started if target.started else probe.now(),
+        t=probe.now() if target.started is None else target.started - probe.started,
         elapsed=target.elapsed,
         step="connect",
         result=target.result or "error",

@@ -56,7 +56,9 @@ MEANINGS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "where", "port", "action"), [row[1:] for row in MEANINGS], ids=[r[0] for r in MEANINGS])
+@pytest.mark.parametrize(
+    ("text", "where", "port", "action"), [row[1:] for row in MEANINGS], ids=[r[0] for r in MEANINGS]
+)
 def test_meanings(text: str, where: str, port: int, action: str) -> None:
     assert says(text, where, port) == action
 
@@ -68,7 +70,9 @@ def test_protocols() -> None:
 
 
 def test_the_rule_that_decided_is_named() -> None:
-    assert decide([policy(BOTH)], to("198.51.100.7"), Channel.TCP) == Declared(Action.DENY, "p.toml: deny[0] 198.51.100.7/32")
+    assert decide([policy(BOTH)], to("198.51.100.7"), Channel.TCP) == Declared(
+        Action.DENY, "p.toml: deny[0] 198.51.100.7/32"
+    )
     assert decide([policy(DENY)], to("192.0.2.1"), Channel.TCP) == Declared(Action.DENY, 'p.toml: default = "deny"')
 
 

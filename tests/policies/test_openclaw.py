@@ -14,7 +14,9 @@ from probe.policies.includes import merge
 PLACE = "agents.defaults.sandbox"
 
 
-def policies(tree: Any, files: dict[str, str] | None = None, agent: str | None = None, **environment: str) -> tuple[Policy, ...]:
+def policies(
+    tree: Any, files: dict[str, str] | None = None, agent: str | None = None, **environment: str
+) -> tuple[Policy, ...]:
     def read(path: str) -> str:
         try:
             return (files or {})[path]
@@ -72,7 +74,10 @@ def two(scope: str = "agent", **own: Any) -> dict[str, Any]:
 
 def test_an_agents_own_key_wins() -> None:
     (made,) = policies(two(docker={"network": "bridge", "binds": ["/var/run/docker.sock:/s"]}), agent="web")
-    assert (made.default, made.default_by) == (Action.ALLOW, 'openclaw.json: agents.entries.web.sandbox.docker.network = "bridge"')
+    assert (made.default, made.default_by) == (
+        Action.ALLOW,
+        'openclaw.json: agents.entries.web.sandbox.docker.network = "bridge"',
+    )
     assert "EGP-003" in ids(made)  # binds are joined
 
 
@@ -155,7 +160,11 @@ def test_include_takes_a_list_and_the_later_file_wins() -> None:
 
 
 def test_merge() -> None:
-    assert merge({"a": [1], "b": 1, "c": {"x": 1}}, {"a": [2], "b": None, "c": {"y": 2}}) == {"a": [1, 2], "b": None, "c": {"x": 1, "y": 2}}
+    assert merge({"a": [1], "b": 1, "c": {"x": 1}}, {"a": [2], "b": None, "c": {"y": 2}}) == {
+        "a": [1, 2],
+        "b": None,
+        "c": {"x": 1, "y": 2},
+    }
 
 
 def test_variables() -> None:
