@@ -105,8 +105,10 @@ def _summary(report: Report, style: Style) -> str:
     colour = ("bold", "red") if report.summary.leak or report.summary.overblocked else ("bold", "yellow")
     colour = colour if report.summary.exit_code else ("bold", "green")
     tail = [
-        (f"{words.counts(report)} · {words.self_tests(report.results)} · evidence {report.evidence} · "
-        f"exit {report.summary.exit_code}"),
+        (
+            f"{words.counts(report)} · {words.self_tests(report.results)} · evidence {report.evidence} · "
+            f"exit {report.summary.exit_code}"
+        ),
         *(f"Problem: {clean(problem)}" for problem in report.problems),
     ]
     return "\n".join([style.paint(words.headline(report), *colour), *(_wrapped(line, style) for line in tail)])
