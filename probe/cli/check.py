@@ -14,7 +14,7 @@ from probe.model import Finding, Severity
 from reports.style import clean
 
 
-@click.command()
+@click.command(short_help="Config baseline only: what host and policies declare.")
 @policy_options
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def check(policies: tuple[str, ...], dialect: str | None, agent: str | None, form: str) -> int:

@@ -11,7 +11,7 @@ from probe.files import read_evidence_text
 from probe.judge import judge as judged
 
 
-@click.command()
+@click.command(short_help="Judge stored evidence again.")
 @click.argument("plan")
 @click.argument("evidence")
 @output_options

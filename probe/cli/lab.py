@@ -16,7 +16,7 @@ from probe.model import Policy
 from probe.report import Report
 
 
-@click.command()
+@click.command(short_help="The same job in an embedded network lab.")
 @click.argument("worlds", nargs=-1, metavar="[WORLD]...")
 @click.option("--list", "listed", is_flag=True, help="List the worlds.")
 @click.option("--format", "form", default="table", show_default=True, metavar="NAME", help="As for `run`.")

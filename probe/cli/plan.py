@@ -14,7 +14,7 @@ from probe.documents import Plan
 from reports.style import clean
 
 
-@click.command()
+@click.command(short_help="List everything that `run` would send.")
 @policy_options
 @scenario_options
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)

@@ -9,7 +9,7 @@ from probe.files import read_evidence_text
 from probe.report import Report
 
 
-@click.command()
+@click.command(short_help="Render a stored report in another format.")
 @click.argument("report")
 @click.option("--format", "form", default="table", show_default=True, metavar="NAME")
 @click.option("-o", "--output", "outputs", multiple=True, metavar="FILE")

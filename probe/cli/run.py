@@ -31,7 +31,7 @@ from probe.report import Report
 from probe.tokens import new_key
 
 
-@click.command()
+@click.command(short_help="Try the paths and judge them.")
 @policy_options
 @scenario_options
 @click.option("--evidence-out", metavar="FILE", help="Write the raw evidence, one JSON line per check.")

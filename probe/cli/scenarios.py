@@ -7,7 +7,7 @@ from probe.files import load_scenarios, parse_scenario_file, read_text, scenario
 from reports.style import clean
 
 
-@click.group()
+@click.group(short_help="List, show or validate exfiltration scenarios.")
 def scenarios() -> None:
     """The exfiltration scenarios that `run` tries."""
 
