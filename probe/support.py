@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from probe.classify import is_on_link, outcomes, who
 from probe.documents import Attempt, Check, Record, Vantage
-from probe.model import Action, Outcome, Purpose, Transport
+from probe.model import Action, Channel, Outcome, Purpose, Transport
 from probe.report import Observed
 from probe.verdicts import SELF_TEST_PASSES, Support
 
@@ -93,7 +93,8 @@ def _isolated(rows: Iterable[Seen]) -> bool:
                 return False
         if any(one.outcome not in (*_AT_ONCE, Outcome.NAME_UNRESOLVED) for _, one in row.each):
             return False
-        direct |= {version for version, _ in row.groups(*_AT_ONCE)}
+        if row.check.query is None:  # a resolver without a route says little of the rest of the world
+            direct |= {version for version, _ in row.groups(*_AT_ONCE)}
     return direct == {4, 6}
 
 
@@ -110,8 +111,12 @@ def _self_test(row: Seen, known: Knowledge) -> None:
     check = row.check
     if not passes(row):
         version = 6 if ":" in (check.destination.address or "") else 4
-        transport = Transport.UDP if check.channel == "udp" else Transport.TCP
-        known.failed_self_tests.setdefault((version, transport), f"{check.id} was {row.observed.outcome.value}")
+        told = f"{check.id} was {row.observed.outcome.value}"
+        known.failed_self_tests.setdefault((version, _transport(check)), told)
+
+
+def _transport(check: Check) -> Transport:
+    return Transport.UDP if check.channel is Channel.UDP else Transport.TCP
 
 
 def passes(row: Seen) -> bool:
@@ -123,7 +128,10 @@ def passes(row: Seen) -> bool:
 def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
     """A control counts if application bytes came from beyond the local network, at the start and at the end."""
     for attempt, one in row.each:
-        if not attempt.address:
+        if attempt.step == "resolve" or not attempt.address:
+            for version in (4, 6):
+                told = f"control {row.check.destination} was {one.outcome.value}"
+                known.control_problems.setdefault((version, _transport(row.check)), told)
             continue
         group = group_of(attempt)
         problem = _not_a_control(row, attempt, one, vantage)

@@ -130,6 +130,21 @@ def test_the_targets_own_rst_on_loopback_is_a_leak_for_the_silence_rule() -> Non
     assert verdict(report) == ("unproven", None)
 
 
+def test_a_control_whose_name_was_not_resolved_is_named() -> None:
+    unresolved = attempt("silent", "10.99.0.1", 53, step="resolve", transport=Transport.UDP)
+    checks = (control(address=None, host="api.example"), witness(), check(TARGET, n=3))
+    report = judge(plan(*checks), evidence(Record(1, (unresolved,)), silent(2, WITNESS), silent(3, TARGET)))
+    assert "no control answered over IPv4 TCP (control api.example:443 was name_unresolved)" in why(report)
+
+
+def test_a_silence_without_an_address_is_nobodys() -> None:
+    nowhere = Record(3, (attempt(address=None),))
+    checks = (control(), witness(), check(None, n=3, host="x.example"))
+    report = judge(plan(*checks), evidence(GOOD_CONTROL, silent(2, WITNESS), nowhere))
+    assert verdict(report) == ("unproven", None)
+    assert "no address was tried" in why(report)
+
+
 # --- rejections farther out ---
 
 
