@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import trio
 
@@ -140,7 +141,9 @@ class _Run:
 
     def _record(self, order: Order, attempts: list[Attempt]) -> None:
         self._records += 1
-        self._emit(Record(order.n, tuple(attempts)))
+        # Microseconds: a longer fraction is noise that every reader would have to carry.
+        rounded = (replace(a, t=round(a.t, 6), elapsed=round(a.elapsed, 6)) for a in attempts)
+        self._emit(Record(order.n, tuple(rounded)))
 
 
 def _by_a_router(attempt: Attempt) -> bool:

@@ -103,6 +103,7 @@ _WORST_FIRST: tuple[tuple[Outcome, str], ...] = (
     (O.NOT_RUN, "*"),
     (O.REFUSED, "unknown"),
     (O.REJECTED, "unknown"),
+    (O.REJECTED, "neighbour"),
     (O.PROXY_DENIED, "unknown"),
     (O.SILENT, "*"),
     (O.NAME_UNRESOLVED, "*"),
@@ -118,11 +119,14 @@ _WORST_FIRST: tuple[tuple[Outcome, str], ...] = (
 
 
 def who(enforcer: Enforcer | None) -> str:
-    """`peer`, `filter` (known to stand between us and the world), `beyond` (a router farther out), or `unknown`."""
+    """Whose word it was: `peer`; `filter`, known to stand between us and the world; `beyond`, a router farther out;
+    `neighbour`, the next hop that does not answer; or `unknown`."""
     if enforcer is None or enforcer.kind in (K.UNKNOWN, K.MIDDLEBOX):
         return "unknown"
     if enforcer.kind is K.PEER:
         return "peer"
+    if enforcer.kind is K.ROUTE and enforcer.hop == 0:
+        return "neighbour"
     # The next hop is on this side of whatever "outside" is; a router farther out may be the Internet's own.
     return "beyond" if enforcer.kind is K.ROUTER and enforcer.hop != 1 else "filter"
 

@@ -19,9 +19,6 @@ FAIL_ON = ("leak", "difference", "unproven")
 _KINDS = {
     EnforcerKind.LOCAL_FIREWALL: "This host's own firewall",
     EnforcerKind.SYSCALL_FILTER: "A syscall filter",
-    EnforcerKind.ROUTE: "This host (nobody answers at the next hop)",
-    EnforcerKind.PROXY: "A proxy",
-    EnforcerKind.RESOLVER: "The resolver",
 }
 
 

@@ -90,7 +90,7 @@ def _bits(mask: bytes) -> int:
 
 
 def _v6(words: list[str]) -> str | None:
-    # Flag 0x0200 (RTF_GATEWAY) is a route through a router; lo's own are no network.
+    # Flag 0x0200 (RTF_REJECT) is an unreachable route; a next hop is a router; lo's own are no network.
     if len(words) < 10 or int(words[8], 16) & 0x0200 or words[9] == "lo" or int(words[4], 16):
         return None
     prefix = int(words[1], 16)

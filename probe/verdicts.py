@@ -65,6 +65,9 @@ TABLE: tuple[Row, ...] = (
         "{enforcer} rejected it, {reason}."),
     Row(_D, _O.REJECTED, "beyond", None, _UNPROVEN, None,
         "{enforcer} rejected it, and nothing shows that this router belongs to the sandbox's boundary: {reason}."),
+    # A dead network looks contained. Whether its silence had become an error by then is a matter of milliseconds.
+    Row(_D, _O.REJECTED, "neighbour", None, _UNPROVEN, None,
+        "Nobody answers at the next hop: the network is dead, which is not a policy."),
     # An ICMP error in the target's own name: the target's, or a bridge's that rejects for it.
     Row(_D, _O.REJECTED, None, None, _UNPROVEN, None,
         "Rejected, but by whom is not known."),
@@ -114,6 +117,8 @@ TABLE: tuple[Row, ...] = (
         "Refused, but whether by a filter or by {where} itself is not known."),
     Row(_A, _O.REJECTED, "filter", None, _OVER, _PROVEN,
         "{enforcer} rejected it, although {by} allows it."),
+    Row(_A, _O.REJECTED, "neighbour", _S.EXPECTED, _OVER, _PRESUMED,
+        "Nobody answers at the next hop, although {by} allows it."),
     Row(_A, _O.REJECTED, "beyond", _S.EXPECTED, _OVER, _PRESUMED,
         "{enforcer} rejected it, although {by} allows it."),
     Row(_A, _O.REJECTED, None, None, _UNPROVEN, None,

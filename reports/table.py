@@ -89,7 +89,7 @@ def _reasons(report: Report, style: Style) -> str:
         named = ", ".join(words.path(result) for result in found[:_MOST_NAMED])
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         lines.append(style.paint(verdict.value, *_COLOUR[verdict]) + _indented(f" {named}{more}", style, "  "))
-        lines.append(_indented(clean(found[0].why), style, "    ", "    "))
+        lines.append(_indented(words.reason(found), style, "    ", "    "))
     return "\n".join([style.paint("Why", "bold"), *lines]) if lines else ""
 
 
@@ -111,4 +111,14 @@ def _summary(report: Report, style: Style) -> str:
         ),
         *(f"Problem: {clean(problem)}" for problem in report.problems),
     ]
-    return "\n".join([style.paint(words.headline(report), *colour), *(_wrapped(line, style) for line in tail)])
+    scenarios = words.by_scenario(report)
+    widest = max((len(name) for name, _ in scenarios), default=0)
+    return "\n".join(
+        [
+            style.paint("Summary", "bold"),
+            *(f"  {clean(name):{widest}}  {counts}" for name, counts in scenarios),
+            "",
+            style.paint(words.headline(report), *colour),
+            *(_wrapped(line, style) for line in tail),
+        ]
+    )

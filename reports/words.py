@@ -1,5 +1,6 @@
 """Words and order that the formats for people share: leaks first, what is alike told once."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from probe.model import Outcome, Purpose, Verdict
@@ -34,14 +35,14 @@ def rows(report: Report) -> list[Result]:
 def path(result: Result) -> str:
     """`tcp 192.0.2.1:443`, with the question where there is one."""
     question = f" {result.query.type} over {result.query.transport.value}" if result.query else ""
-    return clean(f"{result.channel.value} {result.destination}{question}")
+    return clean(f"{result.channel.value} {result.destination}{question}").replace("{token}", "NONCE")
 
 
 def observed(seen: Observed) -> str:
     """`rejected by router 10.0.0.1`."""
     word = seen.outcome.value
-    if seen.enforcer is None or seen.outcome is Outcome.REACHED or seen.enforcer.kind == "unknown":
-        return word
+    if seen.enforcer is None or seen.outcome in (Outcome.REACHED, Outcome.NO_ROUTE) or seen.enforcer.kind == "unknown":
+        return word  # the word says it already, or nobody is known
     at = f" {seen.enforcer.address}" if seen.enforcer.address else ""
     return clean(f"{word} by {seen.enforcer.kind.value.replace('_', ' ')}{at}")
 
@@ -54,6 +55,26 @@ def reasons(results: Sequence[Result]) -> list[tuple[Verdict, list[Result]]]:
             key = result.verdict, result.why.replace(str(result.destination), "·")
             groups.setdefault(key, []).append(result)
     return [(verdict, found) for (verdict, _), found in groups.items()]
+
+
+def reason(found: Sequence[Result]) -> str:
+    """The sentence for rows that share it."""
+    why = clean(found[0].why)
+    if len(found) > 1:
+        why = why.replace(clean(found[0].destination), "the destination")
+    return (why[:1].upper() + why[1:]).replace("{token}", "NONCE")
+
+
+def by_scenario(report: Report) -> list[tuple[str, str]]:
+    """Scenario → `18 leak`, `2 unproven · 1 conforms`; in the plan's order."""
+    counted: dict[str, Counter[Verdict]] = {}
+    for result in report.results:
+        if result.purpose is not Purpose.SELF_TEST:
+            counted.setdefault(result.scenario, Counter())[result.verdict] += 1
+    return [
+        (scenario, " · ".join(f"{number[v]} {v.value.replace('_', ' ')}" for v in ORDER if number[v]))
+        for scenario, number in counted.items()
+    ]
 
 
 def headline(report: Report) -> str:

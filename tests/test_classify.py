@@ -87,6 +87,8 @@ def test_who() -> None:
         (Enforcer(EnforcerKind.ROUTER, GW, 1), "filter"),
         (Enforcer(EnforcerKind.ROUTER, GW, None), "beyond"),
         (Enforcer(EnforcerKind.LOCAL_FIREWALL), "filter"),
+        (Enforcer(EnforcerKind.ROUTE, OWN, 0), "neighbour"),
+        (Enforcer(EnforcerKind.ROUTE), "filter"),
         (Enforcer(EnforcerKind.PROXY), "filter"),
     ]
     assert [who(enforcer) for enforcer, _ in table] == [word for _, word in table]

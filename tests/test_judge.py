@@ -391,11 +391,18 @@ def test_a_technique_that_cannot_run_says_why() -> None:
     assert (verdict(report, 1), why(report, 1)) == (("not_run", None), "Not attempted: no raw socket.")
 
 
-def test_enforcers_without_a_name() -> None:
-    refused = Record(
-        1, (attempt("error", "192.0.2.1", stage="receive", error="EHOSTUNREACH", icmp=Icmp(3, 1, "10.99.0.2")),)
-    )
-    assert "nobody answers at the next hop" in why(judge(plan(check()), evidence(refused)), 1)
+def test_a_dead_next_hop_is_no_policy() -> None:
+    no_neighbour = {"stage": "receive", "error": "EHOSTUNREACH", "icmp": Icmp(3, 1, "10.99.0.2")}
+    dead = [Record(n, (attempt("error", a, **no_neighbour),)) for n, a in ((1, TARGET), (2, CONTROL))]
+    report = judge(plan(check(), control(2)), evidence(*dead))
+    assert [verdict(report, n) for n in (1, 2)] == [("unproven", None), ("overblocked", "presumed")]
+    assert why(report, 1) == "Nobody answers at the next hop: the network is dead, which is not a policy."
+
+
+def test_a_proxy_is_named() -> None:
+    data = Data(9, "reply", "x", http_status=407)
+    record = Record(1, (attempt("connected"), attempt("answered", step="talk", data=data)))
+    assert "A proxy on the way" in why(judge(plan(check()), evidence(record)), 1)
 
 
 # --- the baseline against what was seen ---

@@ -8,7 +8,7 @@ import pytest
 from probe.model import Action, Grade, Outcome, Verdict
 from probe.verdicts import SELF_TEST_PASSES, TABLE, Support, look_up
 
-WHOSE = ("peer", "filter", "beyond", "unknown")
+WHOSE = ("peer", "filter", "beyond", "neighbour", "unknown")
 EVERY = list(itertools.product(Action, Outcome, WHOSE, Support))
 
 

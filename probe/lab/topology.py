@@ -19,6 +19,7 @@ SANDBOX = ("10.99.0.2", "fd99::2")
 GATEWAY = ("10.99.0.1", "fd99::1")
 GATEWAY_OUT = ("10.98.0.1", "fd98::1")
 INTERNET = ("10.98.0.2", "fd98::2")
+_NEXT_HOP = {"gateway": GATEWAY, "nobody": ("10.99.0.9", "fd99::9"), "none": ()}
 _PREFIX = {"10.99.0": 24, "10.98.0": 24, "fd99:": 64, "fd98:": 64}
 _IFA_F_NODAD = 0x02
 _RTN_LOCAL = 2
@@ -88,8 +89,7 @@ def _wire(networks: Networks, world: World) -> None:
     _default_route(networks.gateway, INTERNET)
     if world.sandbox.link:
         _pair(networks.gateway, "in", GATEWAY, networks.sandbox, SANDBOX)
-        if world.sandbox.route:
-            _default_route(networks.sandbox, GATEWAY)
+        _default_route(networks.sandbox, _NEXT_HOP[world.sandbox.next_hop])
 
 
 def _default_route(network: int, routers: Iterable[str]) -> None:

@@ -32,10 +32,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`link`: the wire to the gateway exists; `route`: there is a default route. `nft`: rules inside."""
+    """`link`: the wire to the gateway exists; `next_hop`: where the default route leads. `nft`: rules inside."""
 
     link: bool = True
-    route: bool = True
+    next_hop: Literal["gateway", "nobody", "none"] = "gateway"
     nft: str = ""
 
 
