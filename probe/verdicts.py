@@ -57,7 +57,7 @@ TABLE: tuple[Row, ...] = (
         "{enforcer} refused it, {reason}."),
     Row(_D, _O.REFUSED, "beyond", None, _UNPROVEN, None,
         "{enforcer} refused it, and nothing shows that this router belongs to the sandbox's boundary: {reason}."),
-    Row(_D, _O.REFUSED, "unknown", None, _UNPROVEN, None,
+    Row(_D, _O.REFUSED, None, None, _UNPROVEN, None,
         "Refused, but whether by a filter or by {where} itself is not known."),
     Row(_D, _O.REJECTED, "filter", None, _CONFORMS, _PROVEN,
         "{enforcer} rejected it, as {by} declares."),
