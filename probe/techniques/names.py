@@ -86,12 +86,17 @@ class Names:
 
         attempts: list[Attempt] = []
         for server in self.servers:
-            both = [
-                await ask(server, 53, name, kind, Transport.UDP, pace, started, "resolve") for kind in ("A", "AAAA")
-            ]
-            attempts += both
+            both: dict[str, Attempt] = {}
+
+            async def one(kind: str, server: str = server, both: dict[str, Attempt] = both) -> None:
+                both[kind] = await ask(server, 53, name, kind, Transport.UDP, pace, started, "resolve")
+
+            async with trio.open_nursery() as nursery:
+                for kind in ("A", "AAAA"):
+                    nursery.start_soon(one, kind)
+            attempts += [both["A"], both["AAAA"]]
             # A server that answered is believed, as a stub resolver does; the next one is for silence and errors.
-            if any(attempt.dns and attempt.dns.rcode in ("NOERROR", "NXDOMAIN") for attempt in both):
+            if any(attempt.dns and attempt.dns.rcode in ("NOERROR", "NXDOMAIN") for attempt in both.values()):
                 return _spread(attempts), attempts
         return _spread(attempts), attempts
 
