@@ -42,7 +42,7 @@ schema: $(VENV)/.dev
 	$(BIN)/python tests/make_schema.py > docs/report.schema.json
 
 clean:
-	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .apt-lab .apt-test
+	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 
 $(VENV)/.run: pyproject.toml | .apt-venv
 	$(PYTHON) -m venv $(VENV)

@@ -50,6 +50,23 @@ def is_reserved(address: str) -> bool:
     return any(parsed in block for block in _NOBODY)
 
 
+# Metadata services of the large clouds: a probe keeps out unless it is asked for (a resolver may point there).
+_METADATA = frozenset(ip_address(a) for a in ("100.100.100.200", "168.63.129.16", "fd00:ec2::254"))
+
+
+def is_connectable(address: str) -> bool:
+    """Whether a plain socket can try it: not multicast, broadcast, unspecified, nor link-local without a zone."""
+    parsed = ip_address(address)
+    special = parsed.is_multicast or parsed.is_unspecified or str(parsed) == "255.255.255.255"
+    return not special and not (parsed.is_link_local and "%" not in address)
+
+
+def is_own_business(address: str) -> bool:
+    """Whether a name that leads to `address` is not followed: this host, its links, a metadata service."""
+    parsed = ip_address(address)
+    return is_sinkhole(address) or parsed.is_link_local or parsed.is_multicast or parsed in _METADATA
+
+
 def is_sinkhole(address: str) -> bool:
     """Whether `address` is one that a resolver gives for a name that it blocks."""
     parsed = ip_address(address)

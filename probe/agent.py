@@ -63,12 +63,23 @@ class _Run:
             self._calibrate()
             await self._phase([order for order in self._orders.orders if not order.early])
             await self._retry()
-            await self._phase([order for order, _ in self._open.values()], again=True)
+            await self._close()
             complete = True
         finally:
             for order, attempts in [*self._silent.values(), *self._open.values()]:
                 self._record(order, attempts)
             self._emit(End(self._records, complete, round(trio.current_time() - self._started, 6)))
+
+    async def _close(self) -> None:
+        """Controls and witnesses once more, slowly and one by one: a limit on new connections does not reach them now.
+
+        Where no control ever answered, no silence can be believed, and nothing is gained by asking again.
+        """
+        if not any(order.early and attempts[-1].result != "silent" for order, attempts in self._open.values()):
+            return
+        await trio.sleep(_RETRY_GAP)
+        for order, _ in list(self._open.values()):
+            await self._phase([order], again=True)
 
     async def _settle(self) -> None:
         with trio.move_on_after(_DAD_SECONDS):

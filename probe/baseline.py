@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from probe.model import Action, Channel, Finding, Outcome, Purpose, Severity, Verdict
+from probe.model import Action, Channel, EnforcerKind, Finding, Outcome, Purpose, Severity, Verdict
 from probe.report import BaselineFinding, Result
 
 Word = Literal["confirmed", "contradicted", "unverified"]
 _MOST_ROWS = 5
+_FILTERS = (EnforcerKind.LOCAL_FIREWALL, EnforcerKind.ROUTER, EnforcerKind.PROXY)
 
 
 def _got_out(row: Result) -> bool:
@@ -16,6 +17,11 @@ def _got_out(row: Result) -> bool:
 
 def _stopped(row: Result) -> bool:
     return row.verdict is Verdict.CONFORMS and row.declared.action is Action.DENY
+
+
+def _by_a_filter(row: Result) -> bool:
+    """Stopped by rules, not by a missing route: only that speaks against "nothing restricts"."""
+    return row.observed.enforcer is not None and row.observed.enforcer.kind in _FILTERS
 
 
 def _host(row: Result) -> bool:
@@ -59,6 +65,7 @@ def _weigh(finding: Finding, rows: Sequence[Result]) -> tuple[Word, tuple[str, .
         return ("contradicted" if says_restricted else "confirmed"), out[:_MOST_ROWS]
     # "Nothing restricts" is contradicted only where every denied row was stopped.
     denied = [row for row in rows if row.declared.action is Action.DENY]
-    if stopped and len(stopped) == len(denied):
+    all_stopped = bool(stopped) and len(stopped) == len(denied)
+    if all_stopped and (says_restricted or finding.id != "CHK-NET-009" or all(_by_a_filter(row) for row in denied)):
         return ("confirmed" if says_restricted else "contradicted"), stopped[:_MOST_ROWS]
     return "unverified", ()

@@ -7,8 +7,8 @@ no table has is `broken`, never "blocked".
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
-from probe.addresses import is_sinkhole
-from probe.documents import Attempt, Check, Data, DnsAnswer, Record, Vantage
+from probe.addresses import is_connectable, is_sinkhole
+from probe.documents import Attempt, Check, DnsAnswer, Record, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Transport
 from probe.report import Enforcer, Observed
 
@@ -35,6 +35,7 @@ _AT_ONCE: _Table = {
     "EACCES": (O.DENIED, K.UNKNOWN),  # Landlock, or a prohibit route, or seccomp
     "EPERM": (O.DENIED, K.UNKNOWN),  # cgroup BPF, seccomp, or a local firewall on send
     "ENOSYS": (O.DENIED, K.SYSCALL_FILTER),
+    "ECONNREFUSED": (O.REFUSED, K.UNKNOWN),
 }
 
 # It came back later, and no ICMP error is queued.
@@ -82,16 +83,9 @@ _RCODE: dict[str, tuple[Outcome, EnforcerKind | None, str]] = {
     "REFUSED": (O.NAME_DENIED, K.RESOLVER, "dns_refused_error"),
 }
 
-# HTTP statuses that state a policy decision (RFC 9110 15.5.4, 15.5.8; RFC 7725), and headers that only a proxy sends.
-_DECISIONS = {403, 407, 451}
-_PROXY_HEADERS = {
-    "proxy-authenticate",
-    "proxy-status",
-    "x-proxy-error",
-    "x-squid-error",
-    "x-smokescreen-error",
-    "x-deny-reason",
-}
+# HTTP statuses that state a policy decision (RFC 9110 15.5.4, 15.5.8; RFC 7725; RFC 6585 6). Whose decision, only the
+# distance of the acceptor tells: a far end may send each of them, headers included.
+_DECISIONS = {403, 407, 451, 511}
 
 # Several addresses or servers of one row: the one that speaks most against "blocked" stands for the row.
 _WORST_FIRST: tuple[tuple[Outcome, str], ...] = (
@@ -131,28 +125,54 @@ def who(enforcer: Enforcer | None) -> str:
     return "beyond" if enforcer.kind is K.ROUTER and enforcer.hop != 1 else "filter"
 
 
-def observe(check: Check, record: Record | None, vantage: Vantage | None) -> Observed:
-    """One row's outcome, from the attempt that speaks most against "blocked"."""
+def observe(
+    check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str] = frozenset()
+) -> Observed:
+    """One row's outcome, from the attempt that speaks most against "blocked". `made_up`: see made_up_addresses()."""
     if record is None:
         return Observed(O.BROKEN, None, None)
     if record.not_run is not None:
         return Observed(O.NOT_RUN, None, None, record.attempts)
-    found = [_strip(one) for _, one in outcomes(check, record, vantage)]
+    found = [_strip(one) for _, one in outcomes(check, record, vantage, made_up)]
     if not found:
         return Observed(O.BROKEN, None, None, record.attempts)
     worst = min(found, key=_rank)
     return Observed(worst.outcome, worst.failure, worst.enforcer, record.attempts)
 
 
-def outcomes(check: Check, record: Record, vantage: Vantage | None) -> list[tuple[Attempt, Observed]]:
-    """One (attempt, outcome) per address or server of a row."""
+def outcomes(
+    check: Check, record: Record, vantage: Vantage | None, made_up: frozenset[str] = frozenset()
+) -> list[tuple[Attempt, Observed]]:
+    """One (attempt, outcome) per address or server of a row, and per look-up that was never answered."""
     tried = [attempt for attempt in record.attempts if attempt.step in ("connect", "send", "query")]
     if check.query is not None:
         return [(attempt, _of_query(check, attempt, vantage)) for attempt in tried]
-    if not tried:
-        named = [a for a in record.attempts if a.step in ("resolve", "listen")]
-        return [(attempt, _of_lookup(attempt, vantage)) for attempt in named]
-    return [_of_address(check, group, record, vantage) for group in _by_address(tried).values()]
+    if tried:
+        found = [_of_address(check, group, record, vantage, made_up) for group in _by_address(tried).values()]
+        return found + [(attempt, _of_lookup(attempt, vantage)) for attempt in _unanswered(record)]
+    named = [(a, _of_lookup(a, vantage)) for a in record.attempts if a.step in ("resolve", "listen")]
+    # A sinkhole for one type and nothing for the other is a denied name.
+    denied = [pair for pair in named if pair[1].outcome is O.NAME_DENIED]
+    return denied or named
+
+
+def _unanswered(record: Record) -> list[Attempt]:
+    """Look-ups of a type that no server answered: that half of the name's addresses was never tried."""
+    lookups = [attempt for attempt in record.attempts if attempt.step == "resolve"]
+    said = {a.dns.type for a in lookups if a.dns is not None and a.dns.rcode in ("NOERROR", "NXDOMAIN")}
+    # A server is asked for A and AAAA together, and both are in the record.
+    return [a for place, a in enumerate(lookups) if ("A", "AAAA")[place % 2] not in said]
+
+
+def made_up_addresses(rows: Iterable[tuple[Check, Record | None]]) -> frozenset[str]:
+    """Addresses that a resolver gave for names which do not exist: those of its block page or captive portal."""
+    found: set[str] = set()
+    for check, record in rows:
+        unreal = check.reserved and check.destination.host is not None
+        unreal = unreal or (check.query is not None and check.query.name.endswith(".invalid"))
+        if unreal and record is not None:
+            found |= {text for a in record.attempts if a.dns is not None for text in a.dns.records}
+    return frozenset(found)
 
 
 def _strip(observed: Observed) -> Observed:
@@ -174,17 +194,19 @@ def _by_address(attempts: Iterable[Attempt]) -> dict[str | None, list[Attempt]]:
 
 
 def _of_address(
-    check: Check, group: list[Attempt], record: Record, vantage: Vantage | None
+    check: Check, group: list[Attempt], record: Record, vantage: Vantage | None, made_up: frozenset[str]
 ) -> tuple[Attempt, Observed]:
     """Any answer to any try counts; silence is what is left."""
-    if check.destination.host is not None and _sunk(group[0].address or ""):
-        return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))  # that is this very host
+    address = group[0].address or ""
+    if check.destination.host is not None and (_sunk(address) or address in made_up):
+        # This very host, or the address that the resolver gives for names which do not exist.
+        return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))
     for attempt in group:
-        if attempt.result == "connected":
-            talks = [a for a in record.attempts if a.step == "talk" and a.address == attempt.address]
-            return attempt, _of_accept(check, talks)
-        if attempt.result == "answered":
-            return attempt, Observed(O.REACHED, None, Enforcer(K.PEER))
+        if attempt.result in ("connected", "answered"):
+            later = [a for a in record.attempts if a.step in ("talk", "hop1") and a.address == attempt.address]
+            if attempt.result == "answered":  # a datagram is its own conversation
+                later.append(attempt)
+            return attempt, _of_accept(check, later, vantage)
     failed = [(attempt, _of_error(attempt, vantage)) for attempt in group if attempt.result == "error"]
     if failed:
         return min(failed, key=lambda pair: _rank(pair[1]))
@@ -194,25 +216,31 @@ def _of_address(
 # --- accepts ----------------------------------------------------------------------------------------------------------
 
 
-def _of_accept(check: Check, talks: list[Attempt]) -> Observed:
-    if any(talk.tls is not None and talk.tls.verified for talk in talks):
-        return Observed(O.REACHED, None, Enforcer(K.PEER))
+def _of_accept(check: Check, later: list[Attempt], vantage: Vantage | None) -> Observed:
+    talks = [attempt for attempt in later if attempt.step != "hop1"]
     spoke = next((talk.data for talk in talks if talk.data is not None), None)
     shook = any(talk.tls is not None and talk.tls.handshake for talk in talks)
+    near = any(_ends_at_next_hop(attempt, vantage) for attempt in later if attempt.step == "hop1")
     if spoke is not None and spoke.http_status in _DECISIONS:
-        return Observed(O.PROXY_DENIED, None, Enforcer(_decider(spoke)))
+        return Observed(O.PROXY_DENIED, None, Enforcer(K.PROXY, hop=1) if near else Enforcer(K.UNKNOWN))
+    if near:
+        return Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX, hop=1))
+    if any(talk.tls is not None and talk.tls.verified for talk in talks):
+        return Observed(O.REACHED, None, Enforcer(K.PEER))
     if any(talk.tls is not None and talk.tls.verified is False for talk in talks):
         return Observed(O.INTERCEPTED, "ssl_invalid_certificate", Enforcer(K.MIDDLEBOX))
-    if spoke is not None or shook:
+    if (spoke is not None or shook) and not (check.reserved and check.destination.host is not None):
         return Observed(O.REACHED, None, Enforcer(K.PEER))
-    if check.reserved:
+    if check.reserved:  # nobody lives there, or the name does not exist
         return Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
     return Observed(O.ACCEPTED, None, None)
 
 
-def _decider(data: Data) -> EnforcerKind:
-    """407 and a proxy's own headers are a proxy's; a bare 403 may be the far end's own."""
-    return K.PROXY if data.http_status == 407 or _PROXY_HEADERS & set(data.http_headers) else K.UNKNOWN
+def _ends_at_next_hop(attempt: Attempt, vantage: Vantage | None) -> bool:
+    """A connect that died at the next hop was answered all the same, for an address that lies beyond it."""
+    if attempt.result not in ("connected", "answered") or attempt.address is None:
+        return False
+    return not ip_address(attempt.address).is_loopback and is_on_link(attempt.address, vantage) is False
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -228,9 +256,21 @@ def _of_error(attempt: Attempt, vantage: Vantage | None) -> Observed:
         return Observed(O.REFUSED, failure, Enforcer(K.PEER))
     if error == "EADDRNOTAVAIL" and attempt.routed:
         return Observed(O.BROKEN, failure, None)  # a route is there: we ran out of ports
+    if error in ("EINVAL", "EACCES", "ENETUNREACH") and _is_special(attempt.address, vantage):
+        return Observed(O.BROKEN, failure, None)  # a plain socket may not go there: no policy said so
     table = {"socket": _SOCKET, "receive": _LATER}.get(attempt.stage or "", _AT_ONCE)
     outcome, kind = table.get(error, (O.BROKEN, None))
     return Observed(outcome, failure, Enforcer(kind) if kind else None)
+
+
+def _is_special(address: str | None, vantage: Vantage | None) -> bool:
+    """Multicast, broadcast (also of a local network), or link-local without a zone."""
+    if address is None:
+        return False
+    local = (ip_network(net) for net in (vantage.on_link if vantage and vantage.on_link else ()))
+    return not is_connectable(address) or any(
+        net.version == 4 and net.prefixlen < 31 and str(net.broadcast_address) == address for net in local
+    )
 
 
 def _of_icmp(attempt: Attempt, vantage: Vantage | None) -> tuple[Outcome, Enforcer | None]:
@@ -296,9 +336,12 @@ def _of_query(check: Check, attempt: Attempt, vantage: Vantage | None) -> Observ
     if attempt.result == "error":
         observed = _of_error(attempt, vantage)
         # "Nobody listens on the resolver's port" is no filter's word on what may leave.
-        return observed if observed.outcome is not O.REFUSED else Observed(O.NAME_UNRESOLVED, observed.failure, None)
+        if observed.outcome is O.REFUSED and who(observed.enforcer) != "filter":
+            return Observed(O.NAME_UNRESOLVED, observed.failure, None)
+        return observed
     if explicit and attempt.transport is Transport.TCP and attempt.result == "connected":
-        return Observed(O.ACCEPTED, _SILENCE, None)
+        outcome = O.INTERCEPTED if check.reserved else O.ACCEPTED
+        return Observed(outcome, _SILENCE, Enforcer(K.MIDDLEBOX) if check.reserved else None)
     return Observed(O.SILENT if explicit else O.NAME_UNRESOLVED, _SILENCE, None)
 
 

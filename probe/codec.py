@@ -4,6 +4,8 @@ One converter for both directions and both halves; pure Python, because the agen
 """
 
 import json
+import re
+import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -138,7 +140,7 @@ def encode(value: Any) -> Any:
 
 def to_line(value: Any) -> str:
     """`value` as one line of JSON, without the newline. Non-ASCII is escaped: a terminal cannot be driven by it."""
-    return json.dumps(encode(value), separators=(",", ":"))
+    return json.dumps(encode(value), separators=(",", ":"), allow_nan=False)
 
 
 def parse_json(text: str, path: str, line: int | None = None) -> Any:
@@ -154,8 +156,19 @@ def parse_json(text: str, path: str, line: int | None = None) -> Any:
         raise UserError(f"{where}: not JSON: {error}") from None
 
 
+def parse_toml(text: str, path: str) -> dict[str, Any]:
+    """TOML text to plain types. Raises UserError that names `path` and, where tomllib tells it, the line."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UserError(f"{path}: not TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
+        line = re.search(r"at line (\d+)", str(error))
+        raise UserError(f"{path}:{line[1]}: not TOML: {error}" if line else f"{path}: not TOML: {error}") from None
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-__all__ = ["DecodeError", "decode", "encode", "parse_json", "to_line"]
+__all__ = ["DecodeError", "decode", "encode", "parse_json", "parse_toml", "to_line"]

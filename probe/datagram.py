@@ -13,7 +13,7 @@ import trio
 
 from probe.documents import Attempt
 from probe.model import Transport
-from probe.sockets import has_route, icmp_error, open_socket, os_error, own_address, pending_error, version
+from probe.sockets import has_route, icmp_error, open_socket, os_error, own_address, pending_error, sockaddr, version
 
 # Seconds after the start at which the datagram is sent.
 TWICE = (0.0, 1.0)
@@ -26,15 +26,16 @@ async def exchange(
     wanted: Callable[[bytes], bool],
     leave: Callable[[], Awaitable[bool]],
     started: float,
-    step: Literal["send", "query"],
+    step: Literal["send", "query", "hop1"],
     total: float,
     schedule: Sequence[float] = TWICE,
+    factory: Callable[[int, int], socket.socket] = open_socket,
 ) -> tuple[Attempt, bytes | None]:
     """The attempt, and the answer's bytes. `leave` is awaited before each packet; False when none is left."""
     begin = trio.current_time()
     made = Attempt(begin - started, 0.0, step, "silent", Transport.UDP, address=address, port=port, tries=0)
     try:
-        plain = open_socket(version(address), socket.SOCK_DGRAM)
+        plain = factory(version(address), socket.SOCK_DGRAM)
     except OSError as error:
         return replace(made, result="error", stage="socket", error=os_error(error)), None
     sock = trio.socket.from_stdlib_socket(plain)
@@ -42,7 +43,7 @@ async def exchange(
     answer: bytes | None = None
     with sock:
         try:
-            plain.connect((address, port))
+            plain.connect(sockaddr(address, port))
             for index, offset in enumerate(schedule):
                 await trio.sleep_until(begin + offset)
                 if not await leave():

@@ -7,7 +7,7 @@ controls and witnesses. Everything else is behind an option of its own.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from probe.addresses import DOCUMENTATION, RESERVED, is_reserved, random_public
+from probe.addresses import DOCUMENTATION, RESERVED, is_connectable, is_reserved, random_public
 from probe.model import Action, Destination, Policy, Purpose, Rule, Transport
 from probe.policies.patterns import single_host
 from probe.scenario import CheckSpec
@@ -41,6 +41,7 @@ class Target:
     answers: bool = False
     skip: str | None = None
     entry: str | None = None  # the policy entry that it stands for
+    unreal: bool = False  # a name that we made up: no address for it is real
 
 
 Generator = Callable[[CheckSpec, Sequence[Policy], Choices], Iterator[Target]]
@@ -61,7 +62,7 @@ def _blocks(table: tuple[tuple[str, str], ...]) -> Generator:
 def _names(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
     for name in spec.names:
         for port in spec.ports:
-            yield Target(Destination(name, None, port))
+            yield Target(Destination(name, None, port), unreal=True)
 
 
 def _endpoints(purpose: Purpose, transport: Transport) -> Generator:
@@ -107,6 +108,8 @@ def _host_of(rule: Rule) -> tuple[str | None, str | None, str | None]:
     address = single_host(rule.cidr or "0.0.0.0/0")
     if address is None:
         return None, None, "a network names no host: name one in it with --control or --witness"
+    if not is_connectable(address):
+        return None, None, "a multicast, broadcast or link-local address cannot be tried"
     return None, address, None
 
 

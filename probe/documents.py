@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from probe.model import (
-    Action,
     Channel,
     Declared,
     Destination,
     Finding,
     HttpRequest,
+    Policy,
     Purpose,
     Query,
-    Rule,
     SelfTest,
-    Source,
     Transport,
 )
 
@@ -62,6 +60,7 @@ class Traits:
     packets: int
     sends: Callable[[Check], str]
     resolves: bool = True  # a destination's name is resolved first
+    connects: int = 0  # TCP connects that may stay open unanswered, on which the kernel sends its SYN again
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +83,13 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicySummary:
-    """The layers as the report shows them."""
-
-    sources: tuple[Source, ...]
-    default: Action
-    rules: tuple[Rule, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that `run` will do, with expectations. Stays outside the sandbox."""
 
     schema: Literal["egress-probe.plan/1"]
     run_id: str
     created: str
-    policy: PolicySummary
+    policies: tuple[Policy, ...]
     baseline: tuple[Finding, ...]
     settings: Settings
     budget: Budget
@@ -190,7 +180,8 @@ class Attempt:
 
     t: float
     elapsed: float
-    step: Literal["listen", "resolve", "connect", "talk", "send", "query"]
+    # `hop1` is a connect whose packets die at the next hop: what answers it stands no farther than that.
+    step: Literal["listen", "resolve", "connect", "hop1", "talk", "send", "query"]
     result: Literal["connected", "answered", "silent", "error"]
     transport: Transport = Transport.TCP
     address: str | None = None

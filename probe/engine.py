@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 import trio
 
 from probe.documents import Icmp
-from probe.sockets import error_name, has_route, icmp_error, open_socket, own_address, pending_error, version
+from probe.sockets import error_name, has_route, icmp_error, open_socket, own_address, pending_error, sockaddr, version
 from probe.timing import Deadlines
 
 _BURST = 128  # starts between two looks at epoll
@@ -137,7 +137,7 @@ class _Engine:
         now = trio.current_time()
         if target.tries == 1:
             target.started = now
-        number = sock.connect_ex((target.address, target.port))
+        number = sock.connect_ex(sockaddr(target.address, target.port))
         if number not in _PENDING:
             target.source = own_address(sock)
             target.icmp = icmp_error(sock) if number else None

@@ -1,7 +1,8 @@
 """Reading the user's files, with every failure as one line; and finding policies and scenarios."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def write_text(path: str, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
@@ -68,8 +71,23 @@ def read_policies(
     paths: Sequence[str], environment: Mapping[str, str], dialect: str | None = None, agent: str | None = None
 ) -> tuple[Policy, ...]:
     """Every layer, in the order in which it was named."""
-    context = Context(read_text, dict(environment), agent)
-    return tuple(policy for path in paths for policy in parse_policy(path, read_text(path), context, dialect))
+    found: list[Policy] = []
+    for path in paths:
+        context = Context(_beside(path), dict(environment), agent)
+        found += parse_policy(path, read_text(path), context, dialect)
+    return tuple(found)
+
+
+def _beside(top: str) -> Callable[[str], str]:
+    """Reads what `top` includes, and nothing outside its folder: not through a symbolic link either."""
+    folder = os.path.realpath(os.path.dirname(top) or ".")
+
+    def read(path: str) -> str:
+        if os.path.commonpath([folder, os.path.realpath(path)]) != folder:
+            raise UserError(f"{top}: $include: {path} leads outside the configuration's folder")
+        return read_text(path)
+
+    return read
 
 
 # --- scenarios --------------------------------------------------------------------------------------------------------

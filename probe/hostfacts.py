@@ -32,6 +32,12 @@ def gather(
     )
 
 
+def _environment(path: str) -> dict[str, str]:
+    # A docker client that is set up for another machine would send it a request: only the local socket is asked.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
+    return {**mine, "LC_ALL": "C", "PATH": path, "DOCKER_HOST": "unix:///var/run/docker.sock"}
+
+
 def run_command(command: Sequence[str]) -> CommandResult:
     """One listing. LC_ALL=C, so that its messages are the ones that the readers know."""
     # Firewall tools live in sbin, which a plain user's PATH often lacks.
@@ -43,7 +49,7 @@ def run_command(command: Sequence[str]) -> CommandResult:
             capture_output=True,
             timeout=_SECONDS,
             check=False,
-            env={**os.environ, "LC_ALL": "C", "PATH": path},
+            env=_environment(path),
         )
     except FileNotFoundError:
         return CommandResult(None)

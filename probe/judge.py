@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 from probe import __version__
 from probe.baseline import against_observed
-from probe.classify import observe, who
-from probe.documents import Evidence, Plan
-from probe.model import Action, EnforcerKind, Grade, Outcome, Purpose, Verdict
-from probe.report import REPORT_SCHEMA, Enforcer, Observed, Report, Result, RunInfo, Summary, Tool
+from probe.classify import made_up_addresses, who
+from probe.documents import Check, Evidence, Plan, Record, Vantage
+from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict
+from probe.policies.decide import combined_default, decide
+from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
 from probe.support import Group, Knowledge, Seen, gather, group_name, group_of, passes, support
-from probe.verdicts import Support, look_up
+from probe.verdicts import look_up
 
 FAIL_ON = ("leak", "difference", "unproven")
 
@@ -25,13 +26,9 @@ _KINDS = {
 def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
     """The report. The same plan and evidence give the same report."""
     vantage = evidence.start.vantage if evidence.start else None
-    rows = []
-    for check in plan.checks:
-        record = None if check.n in evidence.spoiled else evidence.records.get(check.n)
-        if check.skip is not None:
-            rows.append(Seen(check, None, Observed(Outcome.NOT_RUN, None, None)))
-        else:
-            rows.append(Seen.of(check, record, observe(check, record, vantage), vantage))
+    records = {n: record for n, record in evidence.records.items() if n not in evidence.spoiled}
+    made_up = made_up_addresses((check, records.get(check.n)) for check in plan.checks)
+    rows = [_seen(check, records.get(check.n), plan, vantage, made_up) for check in plan.checks]
     known = gather(rows, vantage)
     results = tuple(_result(row, known, evidence) for row in rows)
     complete = bool(evidence.end and evidence.end.complete and not evidence.problems)
@@ -40,13 +37,40 @@ def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
         evidence="self-reported",
         complete=complete,
         run=_run(plan, evidence),
-        policy=plan.policy,
+        policy=PolicySummary(
+            sources=tuple(policy.source for policy in plan.policies),
+            default=combined_default(plan.policies),
+            rules=tuple(rule for policy in plan.policies for rule in policy.rules),
+        ),
         baseline=against_observed(plan.baseline, results),
         results=results,
         summary=summarise(results, fail_on, complete),
         problems=evidence.problems,
         notes=plan.notes,
     )
+
+
+def _seen(check: Check, record: Record | None, plan: Plan, vantage: Vantage | None, made_up: frozenset[str]) -> Seen:
+    if check.skip is not None:
+        return Seen(check, None, Observed(Outcome.NOT_RUN, None, None))
+    return Seen.of(_declared_for_addresses(check, record, plan), record, vantage, made_up)
+
+
+def _declared_for_addresses(check: Check, record: Record | None, plan: Plan) -> Check:
+    """A name was planned; the policy may say something else of the addresses that it led to. The worst word counts."""
+    if check.destination.host is None or check.query is not None or record is None or not plan.policies:
+        return check
+    led_to = {a.address for a in record.attempts if a.step in ("connect", "send") and a.address}
+    said = {a: decide(plan.policies, replace(check.destination, address=a), check.channel) for a in sorted(led_to)}
+    other = [declared for declared in said.values() if declared.action is not check.declared.action]
+    if not other:
+        return check
+    spoke = [said[a.address] for a in record.attempts if a.data is not None and a.address in said]
+    denied = [declared for declared in spoke if declared.action is Action.DENY]
+    if denied or len({declared.action for declared in said.values()}) == 1:
+        return replace(check, declared=(denied or other)[0])
+    by = f"{check.declared.by}, and {other[0].by} for another of its addresses"
+    return replace(check, declared=Declared(Action.UNDECLARED, by))
 
 
 def _run(plan: Plan, evidence: Evidence) -> RunInfo:
@@ -131,6 +155,8 @@ def _withheld(
     """A claim that this run may not make. A leak stands: application bytes came back, whatever else went wrong."""
     if verdict not in (Verdict.CONFORMS, Verdict.OVERBLOCKED):
         return None
+    if row.check.purpose is Purpose.CONTROL and row.check.declared.action is Action.DENY:
+        return Verdict.UNPROVEN, None, f"A control must be allowed, and {row.check.declared.by} denies this one."
     failed = _failed_self_test(row, known)
     if failed is not None:
         return (
@@ -192,6 +218,3 @@ def _entry_not_run(results: Sequence[Result]) -> bool:
     """A policy entry that no row stands for."""
     run = {result.declared.by for result in results if result.verdict is not Verdict.NOT_RUN}
     return any(result.verdict is Verdict.NOT_RUN and result.declared.by not in run for result in results)
-
-
-__all__ = ["FAIL_ON", "Support", "judge", "summarise"]

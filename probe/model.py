@@ -5,6 +5,7 @@ The words are the contract of the report (docs/report.md); where OONI, IANA or M
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 
 class Action(StrEnum):
@@ -165,7 +166,7 @@ class Query:
 class HttpRequest:
     """An HTTP request. Its body, if any, is the nonce and nothing else."""
 
-    method: str = "GET"
+    method: Literal["GET", "POST"] = "GET"
     tls: bool = False
 
 

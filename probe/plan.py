@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
-from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, PolicySummary, Settings, Traits
+from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, Settings, Traits
 from probe.model import (
     Action,
     Channel,
@@ -21,9 +21,9 @@ from probe.model import (
     Query,
     SelfTest,
 )
-from probe.policies.decide import combined_default, decide
+from probe.policies.decide import decide
 from probe.scenario import CheckSpec, Scenario
-from probe.timing import BANNER, LONGEST, deadlines
+from probe.timing import BANNER, LONGEST, deadlines, syn_retransmissions
 
 # Names under the operator's zone are answered by this text: `*.ZONE TXT "egress-probe"`.
 ZONE_TEXT = "egress-probe"
@@ -55,16 +55,14 @@ def make_plan(inputs: Inputs) -> Plan:
     """The plan: self-tests first, then the scenarios' rows in order."""
     seen: Counter[str] = Counter()
     rows = (*_self_tests(), *_scenario_checks(inputs))
-    checks = _numbered([_finished(check, seen, inputs.traits[check.technique]) for check in rows])
+    silence = deadlines(inputs.settings.deadline or LONGEST, inputs.settings.tries).total
+    again = syn_retransmissions(silence)
+    checks = _numbered([_finished(check, seen, inputs.traits[check.technique], again) for check in rows])
     return Plan(
         schema=PLAN_SCHEMA,
         run_id=inputs.run_id,
         created=inputs.created,
-        policy=PolicySummary(
-            sources=tuple(policy.source for policy in inputs.policies),
-            default=combined_default(inputs.policies),
-            rules=tuple(rule for policy in inputs.policies for rule in policy.rules),
-        ),
+        policies=inputs.policies,
         baseline=inputs.baseline,
         settings=inputs.settings,
         budget=_budget(checks, inputs.settings),
@@ -109,8 +107,10 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     if target.skip is not None and target.entry is not None:
         declared = _of_entry(inputs.policies, target.entry)
     allowed = declared.action is Action.ALLOW
-    # What is expected to answer calibrates the others, and must still answer when they are done.
+    # What is expected to answer calibrates the others, and must still answer when they are done. A witness is tried
+    # again then, alone: a limit on new connections may have stopped it in the crowd.
     control = target.purpose is Purpose.CONTROL or (allowed and target.answers)
+    witness = target.purpose is Purpose.WITNESS
     return Check(
         n=0,
         id="",
@@ -125,9 +125,9 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
         query=query,
         http=spec.http,
         early=spec.early or control,
-        repeat=control,
+        repeat=control or witness,
         answers=target.answers,
-        reserved=nobody_lives_at(target.destination),
+        reserved=target.unreal or nobody_lives_at(target.destination),
         skip=target.skip,
     )
 
@@ -147,18 +147,28 @@ def _of_entry(policies: Sequence[Policy], by: str) -> Declared:
     return next(Declared(r.action, r.by) for policy in policies for r in policy.rules if r.by == by)
 
 
-def _finished(check: Check, seen: Counter[str], traits: Traits) -> Check:
-    """`check` with a unique id, and what it sends and costs."""
+def _finished(check: Check, seen: Counter[str], traits: Traits, again: int) -> Check:
+    """`check` with a unique id, and what it sends and costs. `again`: SYNs that the kernel adds to a silent connect."""
     wanted = _id(check)
     seen[wanted] += 1
     addresses, lookups = (4, _LOOKUP) if check.destination.host and traits.resolves else (1, 0)
-    cost = 0 if check.skip else (addresses * traits.packets + lookups) * (2 if check.repeat else 1)
+    cost = (
+        0
+        if check.skip
+        else (addresses * (traits.packets + traits.connects * again) + lookups) * (2 if check.repeat else 1)
+    )
     return replace(
         check,
         id=wanted if seen[wanted] == 1 else f"{wanted}#{seen[wanted]}",
         packets=cost,
-        sends="nothing" if check.skip else traits.sends(check),
+        sends="nothing" if check.skip else _sends(check, traits),
     )
+
+
+def _sends(check: Check, traits: Traits) -> str:
+    name = check.destination.host
+    first = f"A and AAAA of {name} to the system's resolvers; then " if name and traits.resolves else ""
+    return first + traits.sends(check) + ("; all of it again at the end" if check.repeat else "")
 
 
 def _id(check: Check) -> str:

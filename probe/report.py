@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from probe.documents import Attempt, Calibration, PolicySummary, Vantage
+from probe.documents import Attempt, Calibration, Vantage
 from probe.model import (
+    Action,
     Channel,
     Declared,
     Destination,
@@ -14,11 +15,22 @@ from probe.model import (
     Outcome,
     Purpose,
     Query,
+    Rule,
     Severity,
+    Source,
     Verdict,
 )
 
 REPORT_SCHEMA: Final = "egress-probe.report/1"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySummary:
+    """The layers as the report shows them."""
+
+    sources: tuple[Source, ...]
+    default: Action
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
 """Scenario files: TOML text → Scenario, strictly. The file's name is its id; expectations are the policy's business."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from typing import Literal
 
-from probe.codec import DecodeError, decode
+from probe.codec import DecodeError, decode, parse_toml
 from probe.errors import UserError
 from probe.model import HttpRequest, Transport
 
@@ -49,12 +48,7 @@ class Scenario:
 def parse_scenario(path: str, text: str, techniques: frozenset[str], generators: frozenset[str]) -> Scenario:
     """The scenario in `text`. Raises UserError that names file and key."""
     try:
-        scenario = decode(Scenario, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise UserError(f"{path}:{line[1]}: not TOML: {error}" if line else f"{path}: not TOML: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: not TOML: nested too deeply") from None
+        scenario = decode(Scenario, parse_toml(text, path))
     except DecodeError as error:
         raise UserError(f"{path}: {error}") from None
     _check(path, scenario, techniques, generators)
@@ -83,6 +77,11 @@ def _check_spec(where: str, spec: CheckSpec, techniques: frozenset[str], generat
     ):
         if value not in known:
             raise UserError(f"{where}.{what}: unknown {value!r} (known: {', '.join(sorted(known))})")
+    if (spec.technique == "dns_query") != (spec.query is not None):
+        raise UserError(f"{where}.query: belongs to dns_query, and dns_query needs one")
+    for place, name in enumerate(spec.names):
+        if not re.fullmatch(r"(\{token\}|[a-z0-9-]+)(\.[a-z0-9-]+)*\.(invalid|example)", name):
+            raise UserError(f"{where}.names[{place}]: {name!r} (expected a name under .invalid or .example)")
     for place, port in enumerate(spec.ports):
         if not 1 <= port <= 65535:
             raise UserError(f"{where}.ports[{place}]: {port} is not a port (expected 1 to 65535)")

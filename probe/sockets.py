@@ -29,6 +29,26 @@ def version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
+def sockaddr(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What connect() takes. A link-local address keeps its zone: `fe80::1%eth0`. Raises OSError for an unknown zone."""
+    bare, _, zone = address.partition("%")
+    return (bare, port, 0, socket.if_nametoindex(zone)) if zone else (address, port)
+
+
+def one_hop_socket(family: int, kind: int) -> socket.socket:
+    """As open_socket; its packets die at the next hop (IP_TTL, IPV6_UNICAST_HOPS). Raises OSError."""
+    sock = open_socket(family, kind)
+    try:
+        if family == 4:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def open_socket(family: int, kind: int) -> socket.socket:
     """A non-blocking socket with error reporting on. Raises OSError where the kernel refuses the socket."""
     sock = socket.socket(FAMILY[family], kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -96,7 +116,7 @@ def own_address(sock: socket.socket) -> str | None:
 
 async def connect(sock: socket.socket, address: str, port: int) -> tuple[Literal["connect", "receive"], int]:
     """Connect once. The errno (0: connected), and whether the call gave it at once or the network did later."""
-    number = sock.connect_ex((address, port))
+    number = sock.connect_ex(sockaddr(address, port))
     if number != errno.EINPROGRESS:
         return "connect", number
     await trio.lowlevel.wait_writable(sock)
@@ -107,7 +127,7 @@ def has_route(address: str) -> bool:
     """Whether the kernel has a route and a source address for `address`. A UDP connect sends nothing."""
     try:
         with socket.socket(FAMILY[version(address)], socket.SOCK_DGRAM) as sock:
-            sock.connect((address, 9))
+            sock.connect(sockaddr(address, 9))
     except OSError:
         return False
     return True

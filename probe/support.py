@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from probe.classify import is_on_link, outcomes, who
+from probe.classify import is_on_link, observe, outcomes, who
 from probe.documents import Attempt, Check, Record, Vantage
-from probe.model import Action, Channel, Outcome, Purpose, Transport
+from probe.model import Action, Channel, Destination, Outcome, Purpose, Transport
 from probe.report import Observed
 from probe.verdicts import SELF_TEST_PASSES, Support
 
@@ -17,6 +17,9 @@ Group = tuple[int, Transport]
 
 _AT_ONCE = (Outcome.NO_ROUTE, Outcome.DENIED)
 _UNCLEAR = (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED)
+# A witness that ended in another way than these was not shown to be stopped.
+_STOPPED = (Outcome.SILENT, Outcome.DENIED, Outcome.NO_ROUTE)
+_STOPPED_BY = (Outcome.REJECTED, Outcome.REFUSED, Outcome.PROXY_DENIED)
 
 
 def group_name(group: Group) -> str:
@@ -34,10 +37,12 @@ class Seen:
     each: tuple[tuple[Attempt, Observed], ...] = ()
 
     @classmethod
-    def of(cls, check: Check, record: Record | None, observed: Observed, vantage: Vantage | None) -> "Seen":
+    def of(cls, check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str]) -> "Seen":
         """The row, with its addresses told apart."""
+        observed = observe(check, record, vantage, made_up)
         tried = record is not None and record.not_run is None
-        return cls(check, record, observed, tuple(outcomes(check, record, vantage)) if tried and record else ())
+        each = outcomes(check, record, vantage, made_up) if tried and record else []
+        return cls(check, record, observed, tuple(each))
 
     def groups(self, *wanted: Outcome) -> set[Group]:
         """The groups in which one of its addresses had one of the `wanted` outcomes."""
@@ -45,15 +50,18 @@ class Seen:
 
 
 def group_of(attempt: Attempt) -> Group:
-    """IP version and transport of an attempt that has an address."""
-    return 6 if ":" in (attempt.address or "") else 4, attempt.transport
+    """IP version and transport of an attempt that has an address. A v4-mapped address sends IPv4 packets."""
+    address = attempt.address or ""
+    mapped = ":" in address and ip_address(address).ipv4_mapped is not None  # type: ignore[union-attr]
+    return 6 if ":" in address and not mapped else 4, attempt.transport
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """The run's own evidence about itself."""
 
-    controls: dict[Group, str] = field(default_factory=dict)  # one that answered, before and after
+    controls: dict[Group, list[Destination]] = field(default_factory=dict)  # those that answered, before and after
+    ends_near: set[Group] = field(default_factory=set)  # a control's application bytes came from the next hop
     control_problems: dict[Group, str] = field(default_factory=dict)  # why one does not count
     witnesses: dict[Group, list[Seen]] = field(default_factory=dict)
     leaks: dict[Group, str] = field(default_factory=dict)  # a denied destination that got out
@@ -69,17 +77,27 @@ def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
         if check.purpose is Purpose.SELF_TEST:
             _self_test(row, known)
             continue
-        if check.repeat:
+        if check.repeat and check.purpose is not Purpose.WITNESS:
             _control(row, known, vantage)
-        if check.purpose is Purpose.WITNESS:
+        if check.purpose is Purpose.WITNESS and check.declared.action is Action.DENY:
             for group in {group_of(attempt) for attempt, _ in row.each if attempt.address}:
                 known.witnesses.setdefault(group, []).append(row)
-        if check.declared.action is Action.DENY:
+    for row in rows:
+        if row.check.declared.action is Action.DENY and row.check.purpose is not Purpose.SELF_TEST:
             for attempt, one in row.each:
-                out = one.outcome is Outcome.REACHED or (one.outcome is Outcome.REFUSED and who(one.enforcer) == "peer")
-                if out:
-                    known.leaks.setdefault(group_of(attempt), check.id)
+                if _got_out(one) or (_spoke_near(row, attempt, one) and group_of(attempt) in known.ends_near):
+                    known.leaks.setdefault(group_of(attempt), row.check.id)
     return known
+
+
+def _got_out(one: Observed) -> bool:
+    return one.outcome is Outcome.REACHED or (one.outcome is Outcome.REFUSED and who(one.enforcer) == "peer")
+
+
+def _spoke_near(row: Seen, attempt: Attempt, one: Observed) -> bool:
+    """Application bytes, from the next hop."""
+    near = one.outcome is Outcome.INTERCEPTED and one.enforcer is not None and one.enforcer.hop == 1
+    return near and row.record is not None and any(a.data and a.address == attempt.address for a in row.record.attempts)
 
 
 def _isolated(rows: Iterable[Seen]) -> bool:
@@ -135,8 +153,10 @@ def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
             continue
         group = group_of(attempt)
         problem = _not_a_control(row, attempt, one, vantage)
+        if _spoke_near(row, attempt, one) and row.check.declared.action is Action.ALLOW:
+            known.ends_near.add(group)
         if problem is None:
-            known.controls.setdefault(group, str(row.check.destination))
+            known.controls.setdefault(group, []).append(row.check.destination)
         else:
             known.control_problems.setdefault(group, f"control {row.check.destination} {problem}")
 
@@ -150,10 +170,11 @@ def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage 
         return f"was {one.outcome.value}"
     if ip_address(attempt.address).is_loopback or is_on_link(attempt.address, vantage) is not False:
         return "is not known to lie beyond the local network"
-    talks = [a for a in row.record.attempts if a.address == attempt.address and a.result == "answered"]
-    if not any(a.again for a in talks):
+    talks = [a for a in row.record.attempts if a.address == attempt.address and a.data is not None]
+    first, last = [a.t for a in talks if not a.again], [a.t for a in talks if a.again]
+    if not last:
         return "no longer answered at the end of the run"
-    return None if any(not a.again for a in talks) else "did not answer at the start of the run"
+    return None if first and max(first) < min(last) else "did not answer at the start of the run"
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -166,6 +187,9 @@ def support(row: Seen, known: Knowledge) -> tuple[Support, str]:
         return Support.NONE, row.check.skip or (row.record.not_run if row.record else None) or "its budget was spent"
     if action is Action.ALLOW:
         return _for_allow(row, known), ""
+    if outcome is Outcome.INTERCEPTED:
+        near = any(_spoke_near(row, a, one) and group_of(a) in known.ends_near for a, one in row.each)
+        return (Support.NEAR if near else Support.NONE), ""
     if outcome is Outcome.NAME_UNRESOLVED:
         return (Support.ISOLATED if known.isolated else Support.NONE), ""
     if outcome in (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED):
@@ -182,7 +206,11 @@ def _for_allow(row: Seen, known: Knowledge) -> Support:
 
 
 def _spoke(row: Seen) -> bool:
-    if row.observed.outcome not in _UNCLEAR or row.record is None:
+    if row.record is None:
+        return False
+    if row.observed.outcome is Outcome.PROXY_DENIED:
+        return any(attempt.tls is not None and attempt.tls.verified for attempt in row.record.attempts)
+    if row.observed.outcome not in _UNCLEAR:
         return False
     return any(
         attempt.data is not None or (attempt.dns is not None and attempt.dns.records and attempt.step == "query")
@@ -214,23 +242,35 @@ def _missing(group: Group, row: Seen, known: Knowledge) -> str | None:
     if not witnesses:
         return f"no witness was tried over {name}"
     for witness in witnesses:
-        if witness.groups(*_UNCLEAR) & {group}:
+        if not all(_is_stopped(one) for attempt, one in witness.each if group_of(attempt) == group):
             return f"the witness {witness.check.destination} was {witness.observed.outcome.value}"
-    if not any(_stopped_alike(witness, group, row) for witness in witnesses):
+    alike = [witness for witness in witnesses if _stopped_alike(witness, group, row)]
+    if not alike:
         first = witnesses[0]
         return f"the witness {first.check.destination} was stopped in another way ({first.observed.outcome.value})"
+    if group[1] is Transport.UDP and not any(_same_service(witness, group, known) for witness in alike):
+        return "no control shows that the witness's service answers a bare datagram (give both the same port)"
     return None
 
 
+def _is_stopped(one: Observed) -> bool:
+    return one.outcome in _STOPPED or (one.outcome in _STOPPED_BY and who(one.enforcer) in ("filter", "beyond"))
+
+
+def _same_service(witness: Seen, group: Group, known: Knowledge) -> bool:
+    """UDP has no handshake: only a service that answered the control's datagram is known to answer the witness's."""
+    return witness.check.destination.port in {control.port for control in known.controls[group]}
+
+
 def _stopped_alike(witness: Seen, group: Group, row: Seen) -> bool:
-    """Silent; or rejected by the same router as `row`. A witness stopped elsewhere says nothing about this silence."""
-    if group in witness.groups(Outcome.SILENT):
-        return True
+    """As silent as `row`, or rejected by the same router. A witness stopped elsewhere says nothing about this row."""
+    if row.observed.outcome is Outcome.SILENT:
+        return group in witness.groups(Outcome.SILENT)
     mine, its = row.observed.enforcer, witness.observed.enforcer
     return mine is not None and its is not None and mine.address is not None and mine.address == its.address
 
 
 def _present(group: Group, known: Knowledge) -> str:
     witness = known.witnesses[group][0].check.destination
-    control = known.controls[group]
+    control = known.controls[group][0]
     return f"while over {group_name(group)} the control {control} answered and the witness {witness} was stopped too"

@@ -26,6 +26,15 @@ class Deadlines:
         return (self.tries - 1) * self.spacing + self.answer
 
 
+# When Linux sends a SYN again (tcp_syn_linear_timeouts=4, since 6.5), in seconds after the first.
+_SYN_AGAIN = (1, 2, 3, 4, 5, 7, 11, 19, 35, 67)
+
+
+def syn_retransmissions(seconds: float) -> int:
+    """How often the kernel sends a SYN again on a socket that is kept open for `seconds`."""
+    return sum(again <= seconds for again in _SYN_AGAIN)
+
+
 def estimate(samples: Iterable[float]) -> float:
     """The deadline for one try, from round trips in the order in which they were seen."""
     smoothed: float | None = None

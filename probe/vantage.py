@@ -22,6 +22,9 @@ _CAPABILITIES = (
 _SECCOMP = {"0": "disabled", "1": "strict", "2": "filter"}
 _CONTAINERS = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
 
+# A route to a device that is wider than this (a default route, a tunnel's 0.0.0.0/1) says nothing of who is near.
+_NEAR = {4: 8, 6: 32}
+
 Read = Callable[[str], str | None]
 
 
@@ -69,8 +72,8 @@ def _interfaces() -> tuple[str, ...]:
 
 
 def on_link(route: str | None, ipv6_route: str | None) -> tuple[str, ...] | None:
-    """Networks reached without a router, from /proc/net/route and /proc/net/ipv6_route. None: neither can be read."""
-    if route is None and ipv6_route is None:
+    """Networks reached without a router, from /proc/net/route and /proc/net/ipv6_route. None: it cannot be known."""
+    if route is None:  # a kernel without IPv6 has no ipv6_route
         return None
     found = [net for line in (route or "").splitlines()[1:] if (net := _v4(line.split()))]
     found += [net for line in (ipv6_route or "").splitlines() if (net := _v6(line.split()))]
@@ -82,7 +85,7 @@ def _v4(words: list[str]) -> str | None:
         return None
     address, mask = (struct.pack("=I", int(words[place], 16)) for place in (1, 7))
     net = ipaddress.ip_network((address, _bits(mask)))
-    return str(net) if net.prefixlen else None  # an on-link default route says nothing of who is near
+    return str(net) if net.prefixlen >= _NEAR[4] else None
 
 
 def _bits(mask: bytes) -> int:
@@ -95,7 +98,7 @@ def _v6(words: list[str]) -> str | None:
         return None
     prefix = int(words[1], 16)
     net = ipaddress.ip_network((bytes.fromhex(words[0]), prefix))
-    return str(net) if prefix and not net.is_multicast else None
+    return str(net) if prefix >= _NEAR[6] and not net.is_multicast else None
 
 
 def tentative(read: Read | None = None) -> bool:

@@ -18,6 +18,7 @@ class Support(StrEnum):
     EXPECTED = "expected"  # allow: somebody is known to answer there
     SPOKE = "spoke"  # allow: application bytes came back, from whom is not proven
     ISOLATED = "isolated"  # nothing works at all, and the kernel says why
+    NEAR = "near"  # deny: application bytes from the next hop, where the controls end as well
 
 
 class Row(NamedTuple):
@@ -45,6 +46,9 @@ TABLE: tuple[Row, ...] = (
     # An accept shows that somebody completed the handshake: a NAT redirect, a SYN proxy or a layer-7 filter does too.
     Row(_D, _O.ACCEPTED, None, None, _UNPROVEN, None,
         "{where} accepted, but nothing shows who did: no application data came back."),
+    # A gateway that is itself the far end of everything, controls included: its bytes are all the bytes there are.
+    Row(_D, _O.INTERCEPTED, None, _S.NEAR, _LEAK, _PRESUMED,
+        "Application data came back from the next hop, where the controls end too, although {by} denies it."),
     Row(_D, _O.INTERCEPTED, None, None, _UNPROVEN, None,
         "Something on the way answered in place of {where}; whether it passes data on is not known."),
     # The target's own RST means that the packet arrived there, and an answer came back.
@@ -82,14 +86,14 @@ TABLE: tuple[Row, ...] = (
         "Silent, and silence alone proves nothing: {reason}."),
     Row(_D, _O.PROXY_DENIED, "filter", None, _CONFORMS, _PROVEN,
         "A proxy on the way stated that it denies this, as {by} declares."),
-    # A bare 403 may be the far end's own, and then the request got there.
+    # A 403 from beyond the next hop may be the far end's own, and then the request got there.
     Row(_D, _O.PROXY_DENIED, None, None, _UNPROVEN, None,
         "An HTTP policy answer came back, but whether from a filter or from {where} itself is not known."),
     # The name was refused; the route to its address was not tried.
     Row(_D, _O.NAME_DENIED, None, None, _UNPROVEN, None,
         "The resolver denies the name; that says nothing about the route, nor whether the query left."),
     Row(_D, _O.NAME_UNRESOLVED, None, _S.ISOLATED, _CONFORMS, _PROVEN,
-        "Nothing leaves this sandbox: the kernel has no route to anywhere, the resolver included."),
+        "Nothing leaves this sandbox directly: the kernel has no route to anywhere, the resolver included."),
     # NXDOMAIN does not say whether the query left: BIND's RPZ answers so, and leaks.
     Row(_D, _O.NAME_UNRESOLVED, None, None, _UNPROVEN, None,
         "No usable DNS answer ({failure}); that says nothing about the route, nor whether the query left."),
@@ -128,25 +132,28 @@ TABLE: tuple[Row, ...] = (
     Row(_A, _O.NO_ROUTE, None, _S.EXPECTED, _OVER, _PROVEN,
         "The kernel has no route there ({failure}), although {by} allows it."),
     Row(_A, _O.NO_ROUTE, None, _S.ISOLATED, _OVER, _PROVEN,
-        "Nothing leaves this sandbox: the kernel has no route there ({failure}), although {by} allows it."),
+        "Nothing leaves this sandbox directly: the kernel has no route there ({failure}), although {by} allows it."),
     # A machine without IPv6 under a policy that allows everything is no over-block.
     Row(_A, _O.NO_ROUTE, None, None, _UNPROVEN, None,
         "The kernel has no route there ({failure}), and nobody is known to live there."),
     Row(_A, _O.SILENT, None, _S.EXPECTED, _OVER, _PRESUMED,
         "Silent, although {by} allows it and somebody is known to answer there."),
     Row(_A, _O.SILENT, None, _S.ISOLATED, _OVER, _PRESUMED,
-        "Silent, although {by} allows it; nothing leaves this sandbox."),
+        "Silent, although {by} allows it; nothing leaves this sandbox directly."),
     # Nobody lives at a documentation address: its silence is no over-block.
     Row(_A, _O.SILENT, None, None, _UNPROVEN, None,
         "Silent, and nobody is known to answer there."),
     Row(_A, _O.PROXY_DENIED, "filter", None, _OVER, _PROVEN,
         "A proxy on the way stated that it denies this, although {by} allows it."),
+    # With a verified certificate the 403 is the far end's own word to a stranger: the path is open.
+    Row(_A, _O.PROXY_DENIED, "unknown", _S.SPOKE, _CONFORMS, _PRESUMED,
+        "{where} answered over a verified connection, as {by} declares."),
     Row(_A, _O.PROXY_DENIED, None, None, _UNPROVEN, None,
         "An HTTP policy answer came back, but whether from a filter or from {where} itself is not known."),
     Row(_A, _O.NAME_DENIED, None, None, _OVER, _PRESUMED,
         "The resolver denies the name ({failure}), although {by} allows it."),
     Row(_A, _O.NAME_UNRESOLVED, None, _S.ISOLATED, _OVER, _PROVEN,
-        "Nothing leaves this sandbox, not even to its resolver, although {by} allows this name."),
+        "Nothing leaves this sandbox directly, not even to its resolver, although {by} allows this name."),
     Row(_A, _O.NAME_UNRESOLVED, None, None, _UNPROVEN, None,
         "No usable DNS answer ({failure}): the path was not tried."),
     Row(_A, _O.BROKEN, None, None, _UNPROVEN, None,

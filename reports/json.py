@@ -9,4 +9,4 @@ from reports.style import Style
 
 def render(report: Report, style: Style) -> str:  # noqa: ARG001 - every format has this shape
     """Indented JSON, ASCII only."""
-    return json.dumps(encode(report), indent=2) + "\n"
+    return json.dumps(encode(report), indent=2, allow_nan=False) + "\n"

@@ -19,4 +19,4 @@ def render(report: Report, style: Style) -> str:  # noqa: ARG001 - every format 
         address = result.destination.address
         lines.append({**tag, "kind": "result", "cidr": block_of(address) if address else None, **encode(result)})
     lines.append({**tag, "kind": "summary", "complete": report.complete, **encode(report.summary)})
-    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    return "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines)

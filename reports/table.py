@@ -62,15 +62,14 @@ def _matrix(report: Report, style: Style) -> str:
     rows = [
         [
             style.paint(result.verdict.value, *_COLOUR[result.verdict]),
-            words.path(result),
+            words.path(result) + (f" ({result.purpose.value})" if result.purpose != "policy" else ""),
             result.declared.action.value,
             words.observed(result.observed),
             result.grade.value if result.grade else "",
-            result.purpose.value if result.purpose != "policy" else "",
         ]
         for result in words.rows(report)
     ]
-    head = ["verdict", "path", "declared", "observed", "grade", "role"]
+    head = ["verdict", "path", "declared", "observed", "grade"]
     return style.paint("Declared against observed", "bold") + "\n" + (_grid(head, rows) if rows else "(no rows)")
 
 
@@ -80,7 +79,8 @@ def _grid(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _widths(columns: int) -> list[int | None]:
-    return [None, 46, None, 26, None, None] if columns == 6 else [None] * columns
+    # verdict 11 + path 38 + declared 10 + observed 21 + grade 12, and gaps of two: 100 columns at the most.
+    return [None, 38, None, 21, None] if columns == 5 else [None] * columns
 
 
 def _reasons(report: Report, style: Style) -> str:

@@ -13,7 +13,6 @@ from probe.documents import (
     End,
     Evidence,
     Plan,
-    PolicySummary,
     Record,
     Settings,
     Start,
@@ -57,7 +56,7 @@ def plan(*checks: Check, **more: Any) -> Plan:
         schema="egress-probe.plan/1",
         run_id=RUN_ID,
         created="2026-01-02T03:04:05.000Z",
-        policy=PolicySummary((), Action.DENY, ()),
+        policies=(),
         baseline=(),
         settings=Settings(),
         budget=Budget(100, 10.0),
@@ -67,7 +66,8 @@ def plan(*checks: Check, **more: Any) -> Plan:
 
 
 def evidence(*records: Record, **more: Any) -> Evidence:
-    """Complete evidence with `records`."""
+    """Complete evidence with `records`, each of another check."""
+    assert len({record.check for record in records}) == len(records)
     base = Evidence(
         start=Start("egress-probe.evidence/1", RUN_ID, VANTAGE),
         records={record.check: record for record in records},

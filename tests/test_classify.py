@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from probe.classify import is_on_link, observe, who
+from probe.classify import is_on_link, made_up_addresses, observe, who
 from probe.documents import Attempt, Data, DnsAnswer, Icmp, Record, Tls, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Query, Transport
 from probe.report import Enforcer
@@ -50,6 +50,7 @@ KERNEL = [
     ("Landlock, prohibit route", error("EACCES", "connect"), "denied", "permission_denied", "unknown", None),
     ("cgroup BPF, seccomp", error("EPERM", "connect"), "denied", "operation_not_permitted", "unknown", None),
     ("local drop on a datagram", error("EPERM", "send"), "denied", "operation_not_permitted", "unknown", None),
+    ("refused at once", error("ECONNREFUSED", "connect"), "refused", "connection_refused", "unknown", None),
     ("seccomp on socket", error("EPERM", "socket"), "denied", "operation_not_permitted", "syscall_filter", None),
     ("firejail --protocol", error("EOPNOTSUPP", "socket"), "denied", "unknown_failure", "syscall_filter", None),
     ("no IPv6 in the kernel", error("EAFNOSUPPORT", "socket", V6), "no_route", "address_family_not_supported", "route", None),
@@ -119,16 +120,24 @@ def http(status: int, *headers: str) -> Data:
     return Data(100, "reply", "HTTP/1.1", http_status=status, http_headers=headers)
 
 
+NEAR = attempt("connected", step="hop1")
+FAR = attempt("error", step="hop1", stage="receive", error="EHOSTUNREACH", icmp=Icmp(11, 0, GW))
 BYTES = Data(5, "banner", "hello")
 ACCEPTS = [
     ("a banner", [talk(BYTES)], "reached", "peer"),
     ("HTTP 200", [talk(http(200))], "reached", "peer"),
-    ("407", [talk(http(407))], "proxy_denied", "proxy"),
-    ("403 of squid", [talk(http(403, "x-squid-error"))], "proxy_denied", "proxy"),
+    ("407 from beyond", [talk(http(407))], "proxy_denied", "unknown"),
+    ("403 of squid from beyond", [talk(http(403, "x-squid-error"))], "proxy_denied", "unknown"),
+    ("403 from the next hop", [talk(http(403)), NEAR], "proxy_denied", "proxy"),
+    ("200 from the next hop", [talk(http(200)), NEAR], "intercepted", "middlebox"),
+    ("mute, from the next hop", [talk(), NEAR], "intercepted", "middlebox"),
+    ("nobody at the next hop", [talk(http(200)), FAR], "reached", "peer"),
     ("a bare 403", [talk(http(403))], "proxy_denied", "unknown"),
     ("451", [talk(http(451))], "proxy_denied", "unknown"),
     ("TLS without a name", [talk(tls=Tls(True))], "reached", "peer"),
-    ("a verified certificate", [talk(http(403), Tls(True, verified=True))], "reached", "peer"),
+    ("a verified certificate", [talk(http(200), Tls(True, verified=True))], "reached", "peer"),
+    ("a verified certificate and a 403", [talk(http(403), Tls(True, verified=True))], "proxy_denied", "unknown"),
+    ("a verified certificate without HTTP", [talk(tls=Tls(True, verified=True))], "reached", "peer"),
     ("a wrong certificate", [talk(tls=Tls(False, verified=False)), talk(http(200), Tls(True))], "intercepted", "middlebox"),
     ("a TLS alert only", [talk(tls=Tls(False, problem="ALERT"))], "accepted", None),
     ("mute", [talk()], "accepted", None),
@@ -144,6 +153,53 @@ def test_accepts(talks: list[Attempt], outcome: str, kind: str | None) -> None:
 
 def test_a_mute_accept_where_nobody_lives_is_intercepted() -> None:
     assert see(attempt("connected"), talk(), reserved=True).outcome == "intercepted"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.99.0.7"])
+def test_the_next_hop_says_nothing_about_the_local_network(address: str) -> None:
+    made = [attempt("connected", address), talk(BYTES, address=address), attempt("connected", address, step="hop1")]
+    assert see(*made).outcome == "reached"
+    assert see(*made, vantage=None).outcome == "reached"
+
+
+def test_a_name_that_does_not_exist_is_never_reached() -> None:
+    assert see(attempt("connected"), talk(BYTES), host="x.example", reserved=True).outcome == "intercepted"
+
+
+def test_the_address_of_a_name_that_does_not_exist_is_a_block_page() -> None:
+    unreal = check(None, host="{token}.example", reserved=True)
+    lookup = looked_up(DnsAnswer("t.example", "A", "NOERROR", False, False, ("203.0.113.66",)))
+    query = check(None, 53, host="system-resolver", query=Query("{token}.invalid", "A"))
+    asked = replace(lookup, step="query", dns=DnsAnswer("t.invalid", "A", "NOERROR", False, False, ("203.0.113.67",)))
+    made_up = made_up_addresses(
+        [(unreal, Record(1, (lookup,))), (query, Record(2, (asked,))), (check(), None), (unreal, None)]
+    )
+    assert made_up == {"203.0.113.66", "203.0.113.67"}
+    row = check(None, host="evil.test")
+    tried = Record(1, (attempt("connected", "203.0.113.66"), talk(BYTES, address="203.0.113.66")))
+    assert observe(row, tried, VANTAGE, made_up).outcome == "name_denied"
+
+
+def test_half_a_name_that_was_never_looked_up_keeps_the_row_open() -> None:
+    rejected = error("EHOSTUNREACH", icmp=Icmp(3, 13, GW))
+    four = looked_up(DnsAnswer("x", "A", "NOERROR", False, False, ("192.0.2.1",)))
+    mute, empty = looked_up(), looked_up(DnsAnswer("x", "AAAA", "NOERROR", False, False))
+    assert observe(check(None, host="x"), Record(1, (four, mute, rejected)), VANTAGE).outcome == "name_unresolved"
+    assert observe(check(None, host="x"), Record(1, (four, empty, rejected)), VANTAGE).outcome == "rejected"
+    # A second server gave what the first did not.
+    both = (looked_up(), looked_up(), four, empty, rejected)
+    assert observe(check(None, host="x"), Record(1, both), VANTAGE).outcome == "rejected"
+
+
+def test_a_sinkhole_for_one_type_is_a_denied_name() -> None:
+    sunk, empty = looked_up(dns("NOERROR", "0.0.0.0", kind="A")), looked_up(dns("NOERROR", kind="AAAA"))
+    assert see(sunk, empty, host="x.example").outcome == "name_denied"
+
+
+@pytest.mark.parametrize("address", ["224.0.0.251", "255.255.255.255", "10.99.0.255", "fe80::1"])
+def test_where_a_plain_socket_may_not_go_nothing_was_blocked(address: str) -> None:
+    assert see(error("EACCES", "connect", address)).outcome == "broken"
+    assert see(error("EINVAL", "connect", address)).outcome == "broken"
 
 
 def test_a_datagram_that_is_answered_was_received() -> None:
@@ -244,6 +300,9 @@ def test_an_explicit_resolver() -> None:
     assert ask(explicit, transport=Transport.TCP, result="connected") == "accepted"
     # Nobody runs a resolver at a reserved address.
     assert ask(explicit, reserved=True, result="answered", dns=dns("NXDOMAIN")) == "intercepted"
+    assert ask(explicit, reserved=True, transport=Transport.TCP, result="connected") == "intercepted"
+    gateway = {"result": "error", "stage": "receive", "error": "ECONNREFUSED", "icmp": Icmp(3, 3, GW)}
+    assert ask(explicit, **gateway) == "refused"
 
 
 def test_the_zones_own_record_proves_that_the_query_left() -> None:

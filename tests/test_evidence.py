@@ -14,7 +14,7 @@ from probe.errors import UserError
 from probe.evidence import LONGEST_LINE, contradicts, read_evidence
 from probe.judge import judge
 from probe.model import Query
-from tests.make import RUN_ID, VANTAGE, attempt, check, plan
+from tests.make import RUN_ID, UDP, VANTAGE, attempt, check, plan
 
 PLAN = plan(check(n=1), check("198.51.100.1", n=2))
 NO_ROUTE = {"result": "error", "stage": "connect", "error": "ENETUNREACH"}
@@ -61,6 +61,12 @@ LIES: list[tuple[str, list[str], str]] = [
     ("a giant line", ["x" * (LONGEST_LINE + 1), *GOOD], f"evidence:1: longer than {LONGEST_LINE} characters"),
     ("another address", swapped(ONE, record(1, "127.0.0.1")), "evidence:3: s/tcp/192.0.2.1:443: an attempt to 127.0.0.1, not to 192.0.2.1"),
     ("a number that is none", swapped(ONE, ONE.replace('"t":0.1', '"t":1e999')), "evidence:3: s/tcp/192.0.2.1:443: a time that is none"),
+    ("a record before the start", [ONE, START, TWO, END], "evidence:1: a line before the start record"),
+    ("an end before the attempts", swapped(END, to_line(End(2, True, -1.0)).replace("-1.0", "-1e999")), "the end record's time is none"),
+    ("too early an end", [START, ONE.replace('"t":0.1', '"t":9.1'), TWO, END], "attempts that ended after the end"),
+    ("a deadline that is none", [START, to_line(Calibration(1.5, 0)).replace("1.5", "1e999"), ONE, TWO, END], "evidence:2: a calibration that is none"),
+    ("an offender that is none", swapped(ONE, to_line(Record(1, (attempt("error", stage="receive", error="EPERM", icmp=Icmp(3, 3, "zz")),)))), "evidence:3: s/tcp/192.0.2.1:443: an address that is none"),
+    ("not run", swapped(ONE, to_line(Record(1, (), not_run="tired"))), "evidence:3: s/tcp/192.0.2.1:443: not run, by a technique that always can"),
     ("NaN", swapped(ONE, ONE.replace('"t":0.1', '"t":NaN')), "evidence:3: not JSON: NaN is not a JSON number"),
 ]  # fmt: skip
 
@@ -88,12 +94,27 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"result": "connected", "error": "EPERM"}, "answered and failed at once"),
     ({"result": "connected", "icmp": Icmp(3, 3, None)}, "answered and failed at once"),
     ({"result": "error"}, "failed without an error"),
+    ({"result": "error", "error": "EPERM"}, "failed nowhere"),
+    ({"result": "error", "error": "EPERM", "stage": "connect", "data": Data(1, "reply", "x")}, "failed and answered at once"),
     ({"result": "silent", "data": Data(1, "reply", "x")}, "silent and answered at once"),
-    ({"result": "answered", "step": "send"}, "answered without an answer"),
+    ({"result": "answered"}, "answered without an answer"),
+    ({"result": "answered", "data": Data(0, "reply", "")}, "an answer without bytes"),
+    ({"result": "answered", "data": Data(1, "reply", "x")}, "a step connect that is answered"),
     ({"result": "answered", "step": "talk", "tls": Tls(False)}, "answered without an answer"),
     ({"result": "answered", "step": "talk", "tls": Tls(True)}, "a conversation without a connection"),
     ({"result": "silent", "elapsed": -1.0}, "a time that is none"),
+    ({"result": "silent", "t": 1e300}, "a time that is none"),
+    ({"result": "silent", "tries": 0}, "never tried"),
     ({"result": "silent", "port": 80}, "an attempt to port 80, not to 443"),
+    ({"result": "silent", "port": None}, "an attempt to no port"),
+    ({"result": "silent", "source": "me"}, "an address that is none"),
+    ({"result": "error", "error": "E", "stage": "receive", "icmp": Icmp(3, 3, "zz")}, "an address that is none"),
+    ({"result": "error", "error": "ENETUNREACH", "stage": "connect", "routed": True}, "a route that was not looked up"),
+    ({"result": "silent", "transport": UDP}, "a step connect over udp, which tcp_connect does not take here"),
+    ({"result": "silent", "step": "send"}, "a step send over tcp, which tcp_connect does not take here"),
+    ({"result": "silent", "step": "query"}, "a step query over tcp, which tcp_connect does not take here"),
+    ({"result": "silent", "step": "resolve", "transport": UDP}, "a step resolve over udp, which tcp_connect does not take here"),
+    ({"result": "error", "step": "listen", "error": "EPERM"}, "a listener that was not ordered"),
 ]  # fmt: skip
 
 
@@ -102,19 +123,35 @@ def test_contradictions(facts: dict[str, Any], words: str) -> None:
     assert contradicts(check(), Record(1, (attempt(**facts),))) == words
 
 
+def test_not_run_hides_nothing() -> None:
+    words = "not run, by a technique that always can"
+    assert contradicts(check(), Record(1, (), not_run="no raw socket")) == words
+    assert contradicts(check(), Record(1, (attempt("connected"),), not_run="no raw socket")) == words
+
+
+def test_one_address_has_one_result() -> None:
+    made = (attempt(), attempt("error", stage="connect", error="ENETUNREACH"))
+    assert contradicts(check(), Record(1, made)) == "the same attempt twice"
+    assert contradicts(check(), Record(1, (attempt(), attempt("connected", again=True)))) is None
+    closing = (attempt("connected"), attempt("answered", step="talk", data=Data(1, "reply", "x"), again=True))
+    assert contradicts(check(), Record(1, closing)) == "a conversation without a connection"
+
+
 def test_what_fits_does_not_contradict() -> None:
     made = (attempt("connected"), attempt("answered", step="talk", data=Data(1, "reply", "x")))
     assert contradicts(check(), Record(1, made)) is None
-    resolved = (attempt("silent", "10.0.0.1", 53, step="resolve"), attempt("connected", "203.0.113.9"))
+    resolved = (attempt("silent", "10.0.0.1", 53, step="resolve", transport=UDP), attempt("connected", "203.0.113.9"))
     assert contradicts(check(None, host="x"), Record(1, resolved)) is None
 
 
 def test_an_answer_to_another_question() -> None:
-    asked = check(None, 53, host="system-resolver", query=Query("{token}.x.example", "TXT"))
+    asked = check(None, 53, host="system-resolver", technique="dns_query", query=Query("{token}.x.example", "TXT"))
 
     def answered(name: str, kind: str = "TXT") -> str | None:
         dns = DnsAnswer(name, kind, "NOERROR", True, False)
-        return contradicts(asked, Record(1, (attempt("answered", "10.0.0.1", 53, step="query", dns=dns),)))
+        return contradicts(
+            asked, Record(1, (attempt("answered", "10.0.0.1", 53, step="query", dns=dns, transport=UDP),))
+        )
 
     assert answered("abc.x.example") is None
     assert answered("abc.y.example") == answered("abc.x.example", "A") == "an answer to another question"

@@ -7,6 +7,7 @@ import pytest
 from probe.documents import Attempt, Check, Data, DnsAnswer, End, Icmp, Record
 from probe.judge import judge
 from probe.model import Action, Channel, Declared, Finding, Purpose, Query, SelfTest, Severity, Transport
+from probe.policies import Context, parse_policy
 from probe.report import Report
 from tests.make import VANTAGE, attempt, check, evidence, plan
 
@@ -15,7 +16,7 @@ BYTES = Data(5, "banner", "hello")
 
 
 def reached(address: str, again: bool = False, **more: object) -> tuple[Attempt, ...]:
-    common = {"again": again, **more}
+    common = {"again": again, "t": 9.0 if again else 0.1, **more}
     return (
         attempt("connected", address, **common),
         attempt("answered", address, step="talk", data=BYTES, **common),
@@ -61,6 +62,8 @@ BAD = [
     ("no control", (silent(1, CONTROL), silent(2, WITNESS)), "no control answered over IPv4 TCP (control 203.0.113.10:443 was silent)"),
     ("dead at the end", (Record(1, reached(CONTROL)), silent(2, WITNESS)), "no longer answered at the end"),
     ("dead at the start", (Record(1, reached(CONTROL, again=True)), silent(2, WITNESS)), "did not answer at the start"),
+    ("closed before it opened", (Record(1, (*reached(CONTROL, t=8.0), *reached(CONTROL, again=True, t=7.0))), silent(2, WITNESS)), "did not answer at the start"),
+    ("the witness itself may have refused", (GOOD_CONTROL, Record(2, (attempt("error", WITNESS, stage="receive", error="ECONNREFUSED"),))), "the witness 198.51.100.7:443 was refused"),
     ("a leak", (GOOD_CONTROL, Record(2, reached(WITNESS))), "another denied destination got out"),
     ("the witness accepted", (GOOD_CONTROL, Record(2, (attempt("connected", WITNESS),))), "the witness 198.51.100.7:443 was accepted"),
     (
@@ -130,6 +133,121 @@ def test_the_targets_own_rst_on_loopback_is_a_leak_for_the_silence_rule() -> Non
     assert verdict(report) == ("unproven", None)
 
 
+def test_one_witness_that_was_not_stopped_vetoes() -> None:
+    other = witness(4, "198.51.100.8")
+    refused = Record(4, (attempt("error", "198.51.100.8", stage="receive", error="ECONNREFUSED"),))
+    report = judge(plan(*CHECKS, other), evidence(GOOD_CONTROL, silent(2, WITNESS), silent(3, TARGET), refused))
+    assert verdict(report) == ("unproven", None)
+    assert "the witness 198.51.100.8:443 was refused" in why(report)
+
+
+def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
+    udp = {"transport": Transport.UDP, "step": "send"}
+    answered = Record(
+        1,
+        tuple(attempt("answered", CONTROL, 7, data=BYTES, again=a, t=9.0 if a else 0.1, **udp) for a in (False, True)),
+    )
+
+    def run(port: int) -> tuple[str, str | None]:
+        checks = (
+            control(port=7, channel=Channel.UDP),
+            witness(port=port, channel=Channel.UDP),
+            check(TARGET, 7, 3, channel=Channel.UDP),
+        )
+        silence = [Record(n, (attempt("silent", a, p, **udp),)) for n, a, p in ((2, WITNESS, port), (3, TARGET, 7))]
+        return verdict(judge(plan(*checks), evidence(answered, *silence)))
+
+    assert run(7) == ("conforms", "corroborated")
+    assert run(123) == ("unproven", None)
+
+
+# --- the next hop ---
+
+
+def at_next_hop(n: int, address: str, again: bool = False) -> tuple[Attempt, ...]:
+    return (*reached(address, again), attempt("connected", address, step="hop1", again=again))
+
+
+def test_bytes_from_the_next_hop_are_a_redirect_where_a_network_lies_beyond() -> None:
+    report = judge(plan(*CHECKS), evidence(GOOD_CONTROL, silent(2, WITNESS), Record(3, at_next_hop(3, TARGET))))
+    assert verdict(report) == ("unproven", None)
+    assert "Something on the way answered in place of" in why(report)
+
+
+def test_bytes_from_the_next_hop_are_a_leak_where_the_controls_end_too() -> None:
+    near = Record(1, (*at_next_hop(1, CONTROL), *at_next_hop(1, CONTROL, again=True)))
+    report = judge(plan(*CHECKS), evidence(near, silent(2, WITNESS), Record(3, at_next_hop(3, TARGET))))
+    assert verdict(report) == ("leak", "presumed")
+    assert verdict(report, 1) == ("conforms", "presumed")
+    assert verdict(report, 2) == ("unproven", None)  # and no silence is believed
+
+
+def test_a_403_over_a_verified_connection_is_the_allowed_far_ends_own_word() -> None:
+    from probe.documents import Tls
+
+    data = Data(9, "reply", "x", http_status=403)
+    record = Record(
+        1,
+        (
+            attempt("connected", CONTROL),
+            attempt("answered", CONTROL, step="talk", data=data, tls=Tls(True, verified=True)),
+        ),
+    )
+    assert verdict(judge(plan(control(1, None, host="api.example")), evidence(record)), 1) == ("conforms", "presumed")
+    assert verdict(judge(plan(check(None, host="api.example")), evidence(record)), 1) == ("unproven", None)
+
+
+# --- a name and the policy's word on its addresses ---
+
+BY_NAME = """
+default = "deny"
+[[allow]]
+domain = "api.test"
+[[allow]]
+cidr = "203.0.113.0/24"
+[[deny]]
+cidr = "198.51.100.0/24"
+"""
+
+
+def led_to(*addresses: str, host: str = "api.test", action: str = "allow") -> Report:
+    policies = parse_policy("p.toml", BY_NAME, Context(lambda path: "", {}))
+    record = Record(1, tuple(a for address in addresses for a in reached(address)))
+    return judge(plan(check(None, host=host, action=action), policies=policies), evidence(record))
+
+
+def test_a_name_is_judged_by_the_addresses_that_it_led_to() -> None:
+    assert verdict(led_to("203.0.113.5"), 1) == ("conforms", "proven")
+    denied = led_to("198.51.100.5")
+    assert verdict(denied, 1) == ("leak", "proven")
+    assert denied.results[0].declared.by == "p.toml: deny[0] 198.51.100.0/24"
+    # Not allowed by name, but the address is.
+    assert verdict(led_to("203.0.113.5", host="www.test", action="deny"), 1) == ("conforms", "proven")
+
+
+def test_a_name_with_addresses_of_both_kinds() -> None:
+    assert verdict(led_to("203.0.113.5", "198.51.100.5"), 1) == ("leak", "proven")
+    policies = parse_policy("p.toml", BY_NAME, Context(lambda path: "", {}))
+    record = Record(1, (*reached("203.0.113.5"), attempt(address="198.51.100.5")))
+    made = judge(plan(check(None, host="api.test", action="allow"), policies=policies), evidence(record))
+    assert verdict(made, 1) == ("undeclared", None)
+    assert "for another of its addresses" in made.results[0].declared.by
+
+
+def test_a_control_that_is_denied_proves_nothing() -> None:
+    report = judge(plan(control(action="deny")), evidence(no_route(1, CONTROL)))
+    assert verdict(report, 1) == ("unproven", None)
+    assert why(report, 1) == "A control must be allowed, and p.toml: deny denies this one."
+
+
+def test_a_v4_mapped_address_sends_ipv4_packets() -> None:
+    mapped = check("::ffff:192.0.2.1", n=3)
+    report = judge(
+        plan(control(), witness(), mapped), evidence(GOOD_CONTROL, silent(2, WITNESS), silent(3, "::ffff:192.0.2.1"))
+    )
+    assert verdict(report) == ("conforms", "corroborated")
+
+
 def test_a_control_whose_name_was_not_resolved_is_named() -> None:
     unresolved = attempt("silent", "10.99.0.1", 53, step="resolve", transport=Transport.UDP)
     checks = (control(address=None, host="api.example"), witness(), check(TARGET, n=3))
@@ -153,7 +271,7 @@ def rejected(n: int, address: str, offender: str) -> Record:
 
 
 def test_a_router_farther_out_may_be_the_internets_own() -> None:
-    alone = judge(plan(*CHECKS), evidence(GOOD_CONTROL, silent(1, WITNESS), rejected(3, TARGET, "198.18.9.9")))
+    alone = judge(plan(*CHECKS), evidence(GOOD_CONTROL, silent(2, WITNESS), rejected(3, TARGET, "198.18.9.9")))
     assert verdict(alone) == ("unproven", None)
     both = (rejected(2, WITNESS, "198.18.9.9"), rejected(3, TARGET, "198.18.9.9"))
     assert verdict(judge(plan(*CHECKS), evidence(GOOD_CONTROL, *both))) == ("conforms", "corroborated")
@@ -401,7 +519,8 @@ def test_a_dead_next_hop_is_no_policy() -> None:
 
 def test_a_proxy_is_named() -> None:
     data = Data(9, "reply", "x", http_status=407)
-    record = Record(1, (attempt("connected"), attempt("answered", step="talk", data=data)))
+    near = attempt("connected", step="hop1")
+    record = Record(1, (attempt("connected"), attempt("answered", step="talk", data=data), near))
     assert "A proxy on the way" in why(judge(plan(check()), evidence(record)), 1)
 
 
@@ -418,7 +537,8 @@ def finding(severity: str, name: str = "CHK-NET-009") -> Finding:
         ("ok", Record(1, reached(TARGET)), "contradicted"),
         ("warn", Record(1, reached(TARGET)), "confirmed"),
         ("ok", no_route(1, TARGET), "confirmed"),
-        ("warn", no_route(1, TARGET), "contradicted"),
+        ("warn", no_route(1, TARGET), "unverified"),  # a missing route is no rule
+        ("warn", rejected(1, TARGET, "10.99.0.1"), "contradicted"),
         ("warn", silent(1, TARGET), "unverified"),
         ("info", Record(1, reached(TARGET)), "unverified"),
     ],

@@ -21,7 +21,7 @@ _REMEDIATION = {
 
 
 def check(facts: HostFacts, policies: Sequence[Policy]) -> Finding:  # noqa: ARG001 - every check has this shape
-    """ok: both IP versions are restricted; warn: one or none is; info: nothing could be read."""
+    """ok: both IP versions are denied by default; warn: one or none is; info: it could not be read."""
     readings = [read(name, facts.commands.get(name)) for name in COMMANDS.get(facts.platform, {})]
     severity, title = _judge(facts, readings)
     evidence = "; ".join([*(reading.says for reading in readings), *_products(facts)])
@@ -40,10 +40,12 @@ def _judge(facts: HostFacts, readings: list[Reading]) -> tuple[Severity, str]:
         return Severity.OK, "An outbound firewall is installed"
     restricted = {version for reading in readings for version in reading.families or ()}
     if restricted == {4, 6}:
-        return Severity.OK, "Outbound rules exist for IPv4 and IPv6"
+        return Severity.OK, "Outbound traffic is denied by default, for IPv4 and IPv6"
     if restricted:
         missing = "IPv6" if restricted == {4} else "IPv4"
-        return Severity.WARN, f"Outbound rules exist, but none for {missing}"
+        return Severity.WARN, f"Outbound traffic is denied by default, but not for {missing}"
+    if any(reading.some for reading in readings):
+        return Severity.WARN, "Some outbound rules exist, but nothing is denied by default"
     if _unread(facts, readings):
         return Severity.INFO, "Host egress filtering could not be read"
     return Severity.WARN, "No outbound network egress restrictions detected"

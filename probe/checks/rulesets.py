@@ -1,24 +1,31 @@
-"""Firewall listings → does anything restrict what leaves? One reader per listing, each total over bad input."""
+"""Firewall listings → does this host deny what leaves it by default? One reader per listing, total over bad input.
+
+Only the output hook counts: forwarding rules (Docker sets FORWARD to DROP wherever it runs) are about other machines
+and containers. A chain denies by default where its policy is drop, or a rule without a condition drops or rejects.
+"""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from probe.checks.facts import CommandResult
 
-_LEAVING = ("output", "forward", "egress")
-# What a rule of an nft ruleset may end in that stops a packet.
+_LEAVING = ("output", "egress")
 _STOPS = ("drop", "reject")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one listing says. `families` are the IP versions that something restricts; None = it could not be read."""
+    """What one listing says. `families`: the IP versions that are denied by default; None = it could not be read.
+
+    `some`: there are rules that stop something, but they are no default.
+    """
 
     families: frozenset[int] | None
     says: str
+    some: bool = False
 
 
 def read(name: str, result: CommandResult | None) -> Reading:
@@ -39,47 +46,46 @@ def _failure(result: CommandResult) -> str:
 
 # --- nftables ---------------------------------------------------------------------------------------------------------
 
+_Place = tuple[str, str, str]  # family, table, chain
+
 
 def _nft(text: str) -> Reading:
     try:
         items = json.loads(text)["nftables"]
-        chains = [item["chain"] for item in items if "chain" in item]
+        hooked = [item["chain"] for item in items if "chain" in item and item["chain"].get("hook") in _LEAVING]
         rules = [item["rule"] for item in items if "rule" in item]
-        hooked = [chain for chain in chains if chain.get("hook") in _LEAVING]
-        stopping = _stopping_chains(rules)
-        found = [c for c in hooked if c.get("policy") == "drop" or _place(c) in stopping]
-        families = frozenset(version for chain in found for version in _versions(chain["family"]))
+        always, ever = _stopping(rules, conditional=False), _stopping(rules, conditional=True)
+        closed = [c for c in hooked if c.get("policy") == "drop" or _place(c, "name") in always]
+        partly = [c for c in hooked if c not in closed and _place(c, "name") in ever]
+        families = frozenset(version for chain in closed for version in _versions(chain["family"]))
+        named = ", ".join(f"{c['family']} {c['table']} {c['name']} ({c.get('policy', 'accept')})" for c in closed[:4])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Reading(None, "nft: its output was not understood")
-    if not found:
-        return Reading(families, "nft: no chain restricts output or forward")
-    names = ", ".join(f"{c['family']} {c['table']} {c['name']} ({c.get('policy', 'accept')})" for c in found[:4])
-    return Reading(families, f"nft: {names}")
+    if closed:
+        return Reading(families, f"nft: denied by default in {named}", bool(partly))
+    says = "some rules stop output, none by default" if partly else "no chain restricts output"
+    return Reading(families, f"nft: {says}", bool(partly))
 
 
-def _place(chain: dict[str, Any]) -> tuple[str, str, str]:
-    return chain["family"], chain["table"], chain["name"]
+def _place(item: dict[str, Any], name: str) -> _Place:
+    return item["family"], item["table"], item[name]
 
 
-def _stopping_chains(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
-    """Chains with a rule that drops or rejects, or that jump to one."""
-    stopping: set[tuple[str, str, str]] = set()
-    for _ in range(len(rules) + 1):
-        before = len(stopping)
-        for rule in rules:
-            if any(_stops(part, rule, stopping) for part in rule.get("expr", [])):
-                stopping.add((rule["family"], rule["table"], rule["chain"]))
-        if len(stopping) == before:
-            break
+def _stopping(rules: list[dict[str, Any]], conditional: bool) -> set[_Place]:
+    """Chains with a rule that drops or rejects, or jumps to such a chain. `conditional`: rules with a match count."""
+    considered = [rule for rule in rules if conditional or not any("match" in part for part in rule["expr"])]
+    stopping: set[_Place] = set()
+    for _ in range(len(considered) + 1):
+        stopping |= {
+            _place(rule, "chain") for rule in considered if any(_stops(p, rule, stopping) for p in rule["expr"])
+        }
     return stopping
 
 
-def _stops(part: dict[str, Any], rule: dict[str, Any], stopping: set[tuple[str, str, str]]) -> bool:
+def _stops(part: dict[str, Any], rule: dict[str, Any], stopping: set[_Place]) -> bool:
     if any(word in part for word in _STOPS):
         return True
-    return any(
-        (rule["family"], rule["table"], part[jump]["target"]) in stopping for jump in ("jump", "goto") if jump in part
-    )
+    return any((rule["family"], rule["table"], part[j]["target"]) in stopping for j in ("jump", "goto") if j in part)
 
 
 def _versions(family: str) -> tuple[int, ...]:
@@ -91,25 +97,26 @@ def _versions(family: str) -> tuple[int, ...]:
 
 def _iptables(name: str, version: int) -> Callable[[str], Reading]:
     def reader(text: str) -> Reading:
-        lines = text.splitlines()
-        if not any(line.startswith("-P ") for line in lines):
-            return Reading(None, f"{name}: its output was not understood")
         policies = dict(re.findall(r"^-P (\S+) (\S+)", text, re.MULTILINE))
-        stopping = _stopping_iptables(lines)
-        found = [chain for chain in ("OUTPUT", "FORWARD") if policies.get(chain) == "DROP" or chain in stopping]
-        says = ", ".join(f"{chain} {policies.get(chain, '?')}" for chain in ("OUTPUT", "FORWARD"))
-        rules = f"; rules that drop in {', '.join(found)}" if found else "; no rule drops"
-        return Reading(frozenset({version} if found else ()), f"{name}: {says}{rules}")
+        if "OUTPUT" not in policies:
+            return Reading(None, f"{name}: its output was not understood")
+        rules = re.findall(r"^-A (\S+)(.*) -[jg] (\S+)", text, re.MULTILINE)
+        closed = policies["OUTPUT"] == "DROP" or "OUTPUT" in _closed(rule for rule in rules if not rule[1].strip())
+        some = "OUTPUT" in _closed(rules)
+        word = "denied by default" if closed else "some rules stop, none by default" if some else "no rule stops"
+        said = ", ".join(f"{chain} {policies[chain]}" for chain in ("OUTPUT", "FORWARD") if chain in policies)
+        return Reading(frozenset({version} if closed else ()), f"{name}: {said}; {word}", some and not closed)
 
     return reader
 
 
-def _stopping_iptables(lines: list[str]) -> set[str]:
-    edges = [match.groups() for line in lines if (match := re.match(r"-A (\S+).* -[jg] (\S+)", line))]
-    stopping: set[str] = set()
-    for _ in range(len(edges) + 1):
-        stopping |= {chain for chain, target in edges if target in ("DROP", "REJECT") or target in stopping}
-    return stopping
+def _closed(rules: Iterable[tuple[str, str, str]]) -> set[str]:
+    """Chains that one of `rules` (chain, condition, target) ends in DROP or REJECT, or sends to such a chain."""
+    listed = list(rules)
+    found: set[str] = set()
+    for _ in range(len(listed) + 1):
+        found |= {chain for chain, _, target in listed if target in ("DROP", "REJECT") or target in found}
+    return found
 
 
 # --- pf, Docker -------------------------------------------------------------------------------------------------------
@@ -117,9 +124,12 @@ def _stopping_iptables(lines: list[str]) -> set[str]:
 
 def _pf(text: str) -> Reading:
     blocks = [line for line in text.splitlines() if re.match(r"\s*block\b", line) and not re.search(r"\bin\b", line)]
+    # `block … all`, with at most a direction, an interface class or a family: everything that leaves.
+    default = [line for line in blocks if not re.search(r"\b(from|to|proto|port|on)\b", line)]
     other = {4: r"\binet6\b", 6: r"\binet\b"}  # a rule that names one family leaves the other open
-    families = frozenset(version for line in blocks for version in (4, 6) if not re.search(other[version], line))
-    return Reading(families, f"pf: {len(blocks)} rules block out" if blocks else "pf: no rule blocks out")
+    families = frozenset(version for line in default for version in (4, 6) if not re.search(other[version], line))
+    says = f"{len(blocks)} rules block out, {len(default)} of them by default" if blocks else "no rule blocks out"
+    return Reading(families, f"pf: {says}", len(blocks) > len(default))
 
 
 def _pf_info(text: str) -> Reading:

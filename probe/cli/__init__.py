@@ -10,7 +10,7 @@ from probe import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `egress-probe`. Exit codes: docs/exit-codes.md."""
+    """The command `egress-probe`. Exit codes: docs/report.md."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given == ["--version"]:
         print(f"egress-probe {__version__}")

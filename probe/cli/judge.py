@@ -1,5 +1,7 @@
 """`egress-probe judge PLAN EVIDENCE`: stored evidence, judged again with today's rules."""
 
+from datetime import datetime
+
 import click
 
 from probe.cli.options import check_outputs, output_options, print_report
@@ -25,7 +27,10 @@ def judge(plan: str, evidence: str, form: str, outputs: tuple[str, ...], fail_on
     check_outputs(form, outputs)
     try:
         made = decode(Plan, parse_json(read_evidence_text(plan), plan))
+        datetime.fromisoformat(made.created)
     except DecodeError as error:
         raise UserError(f"{plan}: {error}") from None
+    except ValueError:
+        raise UserError(f"{plan}: created: {made.created!r} is not a time") from None
     lines = read_evidence_text(evidence).splitlines()
     return print_report(judged(made, read_evidence(lines, made, evidence), fail_on), form, outputs)

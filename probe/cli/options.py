@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean as values."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -8,14 +9,17 @@ from typing import Any, TypeVar
 
 import click
 
+from probe.addresses import is_connectable
 from probe.destinations import Endpoint
 from probe.errors import UserError
+from probe.judge import FAIL_ON
 from probe.model import Destination, Transport
 from probe.policies.patterns import domain_pattern
 from probe.report import Report
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_RANDOM = 256
+SLOWEST = 0.1
 
 
 def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -25,6 +29,26 @@ def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return apply
+
+
+class Finite(click.FloatRange):
+    """A number that is one: not nan, not inf."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number that can be used.", param, ctx)
+        return number
+
+
+class Rate(Finite):
+    """Packets per second: 0 for no cap, or at least one in ten seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if 0 < number < SLOWEST:
+            self.fail(f"{number:g} is slower than {SLOWEST}; 0 means no cap.", param, ctx)
+        return number
 
 
 policy_options = _stack(
@@ -43,9 +67,9 @@ scenario_options = _stack(
     click.option("--random-public", type=click.IntRange(0, MOST_RANDOM), default=0, metavar="N",
                  help=f"Also try N random public addresses (at most {MOST_RANDOM})."),
     click.option("--seed", default="", help="Seed of random addresses and of the jitter."),
-    click.option("--deadline", type=click.FloatRange(0.05, 60), metavar="SECONDS",
+    click.option("--deadline", type=Finite(0.05, 60), metavar="SECONDS",
                  help="For one try (default: measured)."),
-    click.option("--rate", type=click.FloatRange(0), default=200.0, show_default=True,
+    click.option("--rate", type=Rate(0), default=200.0, show_default=True,
                  help="Packets per second; 0 = no cap."),
     click.option("--concurrency", type=click.IntRange(0), default=0, help="Addresses at the same time; 0 = no cap."),
     click.option("--plan-out", metavar="FILE", help="Write the plan as JSON."),
@@ -56,7 +80,7 @@ output_options = _stack(
                  help="table, json, jsonl or markdown, on stdout."),
     click.option("-o", "--output", "outputs", multiple=True, metavar="FILE",
                  help="Also write FILE; its suffix decides: .txt .json .jsonl .md"),
-    click.option("--fail-on", type=click.Choice(["leak", "difference", "unproven"]), default="unproven",
+    click.option("--fail-on", type=click.Choice(FAIL_ON), default="unproven",
                  show_default=True, help="What makes the exit code non-zero."),
 )  # fmt: skip
 
@@ -78,6 +102,8 @@ def endpoint(text: str, option: str) -> Endpoint:
         if name.startswith("*."):
             raise UserError(f"{option} {text}: a wildcard names no host") from None
         return Endpoint(Destination(name, None, int(port)), transport)
+    if not is_connectable(address):
+        raise UserError(f"{option} {text}: a multicast, broadcast or link-local address cannot be tried")
     if (":" in address) != host.startswith("["):
         raise UserError(f"{option} {text}: expected HOST:PORT, or [IPV6]:PORT with brackets")
     return Endpoint(Destination(None, address, int(port)), transport)
@@ -110,9 +136,10 @@ def print_report(report: Report, form: str, outputs: tuple[str, ...]) -> int:
     from reports import FORMATS, SUFFIXES
     from reports.style import Style
 
+    # First to stdout: a disk that is full must not cost the report.
+    click.echo(FORMATS[form](report, style()), nl=False)
     for path in outputs:
         write_text(path, FORMATS[SUFFIXES[Path(path).suffix]](report, Style()))
-    click.echo(FORMATS[form](report, style()), nl=False)
     return report.summary.exit_code
 
 

@@ -10,7 +10,8 @@ from probe.cli.options import policy_options, scenario_options
 from probe.cli.planning import Request, plan_for
 from probe.cli.run import write_plan
 from probe.codec import encode
-from probe.documents import Plan
+from probe.documents import Check, Plan
+from probe.model import Purpose
 from reports.style import clean
 
 
@@ -35,7 +36,7 @@ def plan(form: str, plan_out: str | None, **options: Any) -> int:
 
 def _table(made: Plan) -> str:
     rows = [
-        [check.technique, clean(check.destination), check.declared.action.value, check.packets, clean(check.sends)]
+        [check.technique, _where(check), check.declared.action.value, check.packets, clean(check.sends)]
         for check in made.checks
     ]
     lines = [
@@ -53,3 +54,10 @@ def _table(made: Plan) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _where(check: Check) -> str:
+    """The destination, with what it is for."""
+    kind = f" {check.self_test.value}" if check.self_test else ""
+    purpose = f" ({check.purpose.value}{kind})" if check.purpose is not Purpose.POLICY else ""
+    return clean(f"{check.destination}{purpose}")

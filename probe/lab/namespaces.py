@@ -22,6 +22,9 @@ _NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000
 _MS_REC, _MS_PRIVATE, _MS_BIND = 16384, 1 << 18, 4096
 _PDEATHSIG = 1
 
+# A folder that every distribution has and no interpreter lives in (FHS 3.0: a mount point for the moment).
+SCRATCH = "/mnt"
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # What forbids an unprivileged user namespace, with the value that does.
@@ -105,7 +108,12 @@ def _outer(work: Callable[[], Any], writing: int) -> NoReturn:
 def _inner(work: Callable[[], Any], writing: int) -> NoReturn:
     try:
         _call("prctl", _PDEATHSIG, signal.SIGKILL)
-        _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+        try:
+            _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+            # What the lab writes lies in memory, and is gone with the last process.
+            _call("mount", b"tmpfs", SCRATCH.encode(), b"tmpfs", 0, None)
+        except OSError as error:
+            raise UserError(forbidden(error)) from None
         _write(writing, {"result": work()})
         os._exit(0)
     except UserError as error:

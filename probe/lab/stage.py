@@ -18,7 +18,7 @@ from probe.documents import Plan
 from probe.errors import UserError
 from probe.evidence import Reader
 from probe.judge import judge
-from probe.lab.namespaces import bind_mount, enter, inside
+from probe.lab.namespaces import SCRATCH, bind_mount, enter, inside
 from probe.lab.topology import GATEWAY, INTERNET, build
 from probe.lab.world import World
 from probe.model import Policy
@@ -43,7 +43,7 @@ def parse(world: World) -> tuple[Policy, ...]:
 def play(world: World, make_plan: Callable[[tuple[Policy, ...]], Plan]) -> Any:
     """The world's report as plain JSON. Runs inside namespaces.in_isolation(); `make_plan` runs in the sandbox."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-probe-lab-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-probe-lab-", dir=SCRATCH)))
         networks = build(world)
         stack.enter_context(_server(networks.internet, [sys.executable, "-I", "-m", "probe.lab.internet"], "ready"))
         if world.gateway.resolver != "none":

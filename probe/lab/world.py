@@ -1,12 +1,10 @@
 """A world: what enforces, what is declared, and the truth. TOML → World, strictly; report and truth → misses."""
 
-import re
-import tomllib
 from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Literal
 
-from probe.codec import DecodeError, decode
+from probe.codec import DecodeError, decode, parse_toml
 from probe.errors import UserError
 from probe.model import Action, Channel, Grade, Purpose, Verdict
 from probe.report import Report, Result
@@ -95,10 +93,7 @@ def load_world(name: str) -> World:
 def parse_world(path: str, text: str) -> World:
     """The world in `text`. Raises UserError that names file and key."""
     try:
-        world = decode(World, tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        raise UserError(f"{path}:{line[1]}: not TOML: {error}" if line else f"{path}: not TOML: {error}") from None
+        world = decode(World, parse_toml(text, path))
     except DecodeError as error:
         raise UserError(f"{path}: {error}") from None
     if path.rsplit("/", 1)[-1] != f"{world.id}.toml":

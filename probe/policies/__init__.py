@@ -9,7 +9,8 @@ from typing import NamedTuple
 from probe.errors import UserError
 from probe.model import Policy
 from probe.policies import clawpinch, native, openclaw
-from probe.policies.text import Document, parse_document
+from probe.policies.includes import resolve_includes
+from probe.policies.text import Document, parse_document, table
 
 
 class Context(NamedTuple):
@@ -39,6 +40,9 @@ def parse_policy(path: str, text: str, context: Context, dialect: str | None = N
     if dialect is not None and dialect not in DIALECTS:
         raise UserError(f"--dialect {dialect}: unknown dialect (known: {', '.join(DIALECTS)})")
     document = parse_document(path, text)
+    if document.syntax == "json5":
+        whole = resolve_includes(path, document.tree, context.read)
+        document = document._replace(tree=table(path, whole))
     names = [dialect] if dialect else [name for name, known in DIALECTS.items() if known.recognises(document)]
     if not names:
         raise UserError(

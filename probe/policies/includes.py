@@ -14,12 +14,21 @@ from probe.errors import UserError
 from probe.policies.text import parse_json5
 
 _DEPTH = 10
+_MOST_FILES = 100  # eight files that include each other eight times over would be millions
 _VARIABLE = re.compile(r"(\$?)\$\{([A-Z_][A-Z0-9_]*)\}")
 
 
 def resolve_includes(path: str, tree: Any, read: Callable[[str], str]) -> Any:
     """`tree` with every `$include` replaced. Raises UserError for a loop, an escape, a bad form, a missing file."""
-    return _walk(tree, (path,), posixpath.dirname(path), read)
+    left = [_MOST_FILES]
+
+    def counted(name: str) -> str:
+        left[0] -= 1
+        if left[0] < 0:
+            raise UserError(f"{path}: $include: more than {_MOST_FILES} files")
+        return read(name)
+
+    return _walk(tree, (path,), posixpath.dirname(path), counted)
 
 
 def _walk(tree: Any, chain: tuple[str, ...], root: str, read: Callable[[str], str]) -> Any:

@@ -10,7 +10,7 @@ from probe.errors import UserError
 from probe.model import Action, Policy, Source
 from probe.policies import openclaw_lints as lints
 from probe.policies.clawpinch import seed_keys
-from probe.policies.includes import resolve_includes, substitute
+from probe.policies.includes import substitute
 from probe.policies.openclaw_schema import DOCKER, SANDBOX, TOP_LEVEL, Sandbox, checked_table, effective
 from probe.policies.text import Document
 
@@ -30,7 +30,7 @@ def recognises(document: Document) -> bool:
 
 def parse(document: Document, context: "Context") -> Policy:
     """The effective sandbox network of the defaults, or of `context.agent`. Raises UserError that names the key."""
-    tree = resolve_includes(document.path, document.tree, context.read)
+    tree = document.tree
     agents = checked_table(tree.get("agents", {}), document.path, "agents")
     defaults = _sandbox(document, agents.get("defaults", {}), _DEFAULTS, context)
     entries = {

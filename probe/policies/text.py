@@ -2,11 +2,11 @@
 
 import json
 import re
-import tomllib
 from typing import Any, NamedTuple
 
 import json5
 
+from probe.codec import parse_toml
 from probe.errors import UserError
 
 # json5 is pure Python and slow (about 20 ms per KiB); a policy of this size is not written by people.
@@ -29,23 +29,13 @@ class Document(NamedTuple):
 def parse_document(path: str, text: str) -> Document:
     """TOML or JSON5 text as a tree. Raises UserError with the line."""
     if _looks_like_json(path, text):
-        return Document(path, _table(path, parse_json5(path, text)), "json5")
-    try:
-        return Document(path, tomllib.loads(text), "toml")
-    except RecursionError:
-        raise UserError(f"{path}: not TOML: nested too deeply") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{_place(path, str(error))}: not TOML: {error}") from None
+        return Document(path, table(path, parse_json5(path, text)), "json5")
+    return Document(path, parse_toml(text, path), "toml")
 
 
 def _looks_like_json(path: str, text: str) -> bool:
     bare = re.sub(r"\A(\s|//[^\n]*(\n|\Z)|/\*.*?\*/|\ufeff)*", "", text, flags=re.DOTALL)
     return bare.startswith("{") or path.endswith((".json", ".json5"))
-
-
-def _place(path: str, message: str) -> str:
-    line = re.search(r"at line (\d+)", message)
-    return f"{path}:{line[1]}" if line else path
 
 
 def parse_json5(path: str, text: str) -> Any:
@@ -70,7 +60,8 @@ def parse_json5(path: str, text: str) -> Any:
         raise UserError(f"{where}: not JSON5: {message[line.end() :] if line else message}") from None
 
 
-def _table(path: str, tree: Any) -> dict[str, Any]:
+def table(path: str, tree: Any) -> dict[str, Any]:
+    """`tree` if it is a table. Raises UserError."""
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a table at the top, got {type(tree).__name__}")
     return tree

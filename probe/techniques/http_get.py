@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from probe.documents import Attempt, Check, Order, Traits
 from probe.model import Channel, HttpRequest
-from probe.talk import Saying, converse
+from probe.talk import Saying
 from probe.techniques.base import Probe
-from probe.techniques.tcp_connect import connect_one
+from probe.techniques.tcp_connect import after_accept, connect_one
 
 
 def _sends(check: Check) -> str:
@@ -17,7 +17,7 @@ def _sends(check: Check) -> str:
     return f"HTTP{'S' if request.tls else ''} {request.method} with the nonce"
 
 
-TRAITS = Traits(channel=Channel.HTTP, packets=2 + 2 * 4, sends=_sends)
+TRAITS = Traits(channel=Channel.HTTP, packets=2 + 2 * 4 + 2, connects=2, sends=_sends)
 
 
 async def run(orders: Sequence[Order], probe: Probe) -> None:
@@ -44,5 +44,5 @@ async def connect_and_say(order: Order, saying: Saying, probe: Probe) -> list[At
         first = await connect_one(address, port, probe)
         attempts.append(first)
         if first.result == "connected":
-            attempts += await converse(address, port, saying, probe.pace.leave, probe.started, probe.again)
+            attempts += await after_accept(address, port, saying, probe)
     return attempts

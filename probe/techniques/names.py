@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import trio
 
-from probe.addresses import is_sinkhole
+from probe.addresses import is_own_business
 from probe.documents import Attempt, DnsAnswer
 from probe.model import Transport
 from probe.techniques.base import Pace
@@ -74,7 +74,7 @@ class Names:
 
     def _from_hosts(self, name: str, now: float) -> tuple[tuple[str, ...], list[Attempt]]:
         listed = self._hosts[name]
-        usable = tuple(address for address in listed if not is_sinkhole(address))[:MOST_ADDRESSES]
+        usable = tuple(address for address in listed if not is_own_business(address))[:MOST_ADDRESSES]
         if usable:
             return usable, []
         # A blocklist in the hosts file: the same word as a resolver's, and nothing is connected to.
@@ -107,8 +107,9 @@ def _spread(attempts: Iterable[Attempt]) -> tuple[str, ...]:
     for attempt in attempts:
         if attempt.dns:
             found = [address for text in attempt.dns.records if (address := _address(text))]
-            # A sinkhole's address is this very host: a local service there is not the destination.
-            by_type[attempt.dns.type] += [address for address in found if not is_sinkhole(address)]
+            # A sinkhole's address is this very host: a local service there is not the destination. And a resolver
+            # must not steer the probe to a metadata service.
+            by_type[attempt.dns.type] += [address for address in found if not is_own_business(address)]
     half = MOST_ADDRESSES // 2
     four, six = by_type["A"], by_type["AAAA"]
     take = max(half, MOST_ADDRESSES - len(six))

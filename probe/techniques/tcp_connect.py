@@ -5,16 +5,17 @@ The second connection listens 300 ms for a banner, then says the nonce (TLS, HTT
 
 import socket
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
 from probe.documents import Attempt, Check, Order, Traits
 from probe.engine import Connect, connect_many
 from probe.model import Channel, SelfTest
-from probe.sockets import FAMILY, os_error, version
+from probe.sockets import FAMILY, one_hop_socket, open_socket, os_error, version
 from probe.talk import Saying, converse, nonce_step
 from probe.techniques.base import Probe
 
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 def _sends(check: Check) -> str:
     if check.self_test is not None:
         return "SYN and, if accepted, a nonce; on loopback"
-    return "SYN; if accepted, once more with a nonce (TLS hello and HTTP GET)"
+    return "SYN; if accepted, once more with a nonce (TLS hello and HTTP GET), and a SYN to the next hop"
 
 
-# Two SYNs at most for the connect; then two conversations (SYN, hello, request) in the worst case.
-TRAITS = Traits(channel=Channel.TCP, packets=2 + 2 * 4, sends=_sends)
+# Two SYNs at most for the connect; then two conversations (SYN, hello, request) in the worst case, and two SYNs to the
+# next hop.
+TRAITS = Traits(channel=Channel.TCP, packets=2 + 2 * 4 + 2, connects=2, sends=_sends)
 
 
 async def run(orders: Sequence[Order], probe: Probe) -> None:
@@ -76,7 +78,9 @@ async def _connect(
     async def follow(order: Order, first: Attempt) -> None:
         assert first.address is not None
         saying = nonce_step(order.token, order.destination.host, first.port or 0)
-        settle(order, [first, *await _talk(first.address, first.port or 0, saying, probe)])
+        async with probe.together:
+            later = await after_accept(first.address, first.port or 0, saying, probe)
+        settle(order, [first, *later])
 
     def done(target: Connect) -> None:
         order = target.tag
@@ -90,9 +94,10 @@ async def _connect(
     await connect_many(targets, probe.deadlines, probe.pace, done, probe.concurrency)
 
 
-async def _talk(address: str, port: int, saying: Saying, probe: Probe) -> list[Attempt]:
-    async with probe.together:
-        return await converse(address, port, saying, probe.pace.leave, probe.started, probe.again)
+async def after_accept(address: str, port: int, saying: Saying, probe: Probe) -> list[Attempt]:
+    """Who was that? A conversation, and a connect that only the next hop can answer."""
+    talks = await converse(address, port, saying, probe.pace.leave, probe.started, probe.again)
+    return [*talks, await connect_one(address, port, probe, one_hop_socket, "hop1")]
 
 
 def as_attempt(target: Connect, probe: Probe) -> Attempt:
@@ -114,11 +119,17 @@ def as_attempt(target: Connect, probe: Probe) -> Attempt:
     )
 
 
-async def connect_one(address: str, port: int, probe: Probe) -> Attempt:
+async def connect_one(
+    address: str,
+    port: int,
+    probe: Probe,
+    factory: Callable[[int, int], socket.socket] = open_socket,
+    step: Literal["connect", "hop1"] = "connect",
+) -> Attempt:
     """One address through the same engine, for the techniques that talk after it."""
     target = Connect(address, port)
-    await connect_many([target], probe.deadlines, probe.pace, lambda _: None, 1)
-    return as_attempt(target, probe)
+    await connect_many([target], probe.deadlines, probe.pace, lambda _: None, 1, factory)
+    return replace(as_attempt(target, probe), step=step)
 
 
 # --- self-tests -------------------------------------------------------------------------------------------------------
@@ -137,7 +148,7 @@ async def _self_test(order: Order, probe: Probe) -> None:
             first = await connect_one(address, port, probe)
             attempts.append(first)
             if first.result == "connected":
-                attempts += await _talk(address, port, nonce_step(order.token, None, 0), probe)
+                attempts += await after_accept(address, port, nonce_step(order.token, None, 0), probe)
             nursery.cancel_scope.cancel()
     probe.finish(order, attempts)
 

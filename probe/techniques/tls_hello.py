@@ -10,7 +10,8 @@ from probe.techniques.http_get import connect_and_say
 
 TRAITS = Traits(
     channel=Channel.TLS,
-    packets=2 + 2 * 3,
+    packets=2 + 2 * 3 + 2,
+    connects=2,
     sends=lambda check: "TLS hello" + (f" for {check.destination.host}" if check.destination.host else ""),
 )
 

@@ -1,23 +1,27 @@
 """`udp_datagram`: the nonce in one datagram on a connected socket; an answer, an ICMP error, or silence."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import trio
 
 from probe.datagram import exchange
 from probe.documents import Attempt, Order, Traits
 from probe.model import Channel, SelfTest
-from probe.sockets import os_error
+from probe.sockets import one_hop_socket, open_socket, os_error
 from probe.talk import parse_answer
 from probe.techniques.base import Probe
 from probe.techniques.tcp_connect import bound_to_loopback
 
 TRAITS = Traits(
     channel=Channel.UDP,
-    packets=2,
-    sends=lambda check: "the nonce, in one datagram sent twice" + ("; on loopback" if check.self_test else ""),
+    packets=4,
+    sends=lambda check: (
+        "the nonce, in one datagram sent twice; if answered, again to the next hop"
+        + ("; on loopback" if check.self_test else "")
+    ),
 )
 
 
@@ -31,13 +35,30 @@ async def attempt(order: Order, probe: Probe) -> list[Attempt]:
     if order.self_test is not None:
         return await _self_test(order, probe)
     if order.destination.address is not None:
-        return [await _one(order, order.destination.address, order.destination.port or 0, probe)]
-    addresses, attempts = await probe.names.lookup(order.destination.host or "", probe.pace, probe.started)
-    return [*attempts, *[await _one(order, address, order.destination.port or 0, probe) for address in addresses]]
+        return await _one(order, order.destination.address, order.destination.port or 0, probe)
+    addresses, looked_up = await probe.names.lookup(order.destination.host or "", probe.pace, probe.started)
+    attempts = list(looked_up)
+    for address in addresses:
+        attempts += await _one(order, address, order.destination.port or 0, probe)
+    return attempts
 
 
-async def _one(order: Order, address: str, port: int, probe: Probe) -> Attempt:
-    spacing, total = probe.deadlines.spacing, probe.deadlines.total
+async def _one(order: Order, address: str, port: int, probe: Probe) -> list[Attempt]:
+    """The datagram; if it is answered, one more that only the next hop can answer."""
+    first = await _exchange(order, address, port, probe, "send", open_socket)
+    if first.result != "answered":
+        return [first]
+    return [first, await _exchange(order, address, port, probe, "hop1", one_hop_socket)]
+
+
+async def _exchange(
+    order: Order,
+    address: str,
+    port: int,
+    probe: Probe,
+    step: Literal["send", "hop1"],
+    factory: Callable[[int, int], socket.socket],
+) -> Attempt:
     made, answer = await exchange(
         address,
         port,
@@ -45,9 +66,10 @@ async def _one(order: Order, address: str, port: int, probe: Probe) -> Attempt:
         lambda _: True,
         probe.pace.leave,
         probe.started,
-        "send",
-        total,
-        (0.0, spacing),
+        step,
+        probe.deadlines.total,
+        (0.0, probe.deadlines.spacing),
+        factory,
     )
     if answer is not None:
         made = replace(made, data=parse_answer(answer, order.token, "reply"))
@@ -69,7 +91,7 @@ async def _self_test(order: Order, probe: Probe) -> list[Attempt]:
             nursery.start_soon(_echo, trio.socket.from_stdlib_socket(listening))
         elif listening is not None:
             listening.close()
-        attempts.append(await _one(order, address, port, probe))
+        attempts += await _one(order, address, port, probe)
         nursery.cancel_scope.cancel()
     return attempts
 

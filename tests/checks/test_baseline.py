@@ -36,28 +36,28 @@ HOSTS: list[tuple[str, HostFacts, str, str, str]] = [
         "nothing is set up",
         HostFacts("linux", {"nft": recorded("nft-empty.json"), "iptables": recorded("iptables-empty.txt"), "ip6tables": recorded("iptables-empty.txt"), "docker": MISSING}),
         "warn", "No outbound network egress restrictions detected",
-        "nft: no chain restricts output or forward; iptables: OUTPUT ACCEPT, FORWARD ACCEPT; no rule drops; ip6tables: OUTPUT ACCEPT, FORWARD ACCEPT; no rule drops; docker: not installed",
+        "nft: no chain restricts output; iptables: OUTPUT ACCEPT, FORWARD ACCEPT; no rule stops; ip6tables: OUTPUT ACCEPT, FORWARD ACCEPT; no rule stops; docker: not installed",
     ),
     (
         "nftables, inet, default drop",
         HostFacts("linux", {"nft": recorded("nft-inet-drop.json"), "iptables": MISSING, "ip6tables": MISSING, "docker": recorded("docker-networks.txt")}),
-        "ok", "Outbound rules exist for IPv4 and IPv6",
-        "nft: inet filter output (drop); iptables: not installed; ip6tables: not installed; docker: 3 networks, 1 internal (fenced)",
+        "ok", "Outbound traffic is denied by default, for IPv4 and IPv6",
+        "nft: denied by default in inet filter output (drop); iptables: not installed; ip6tables: not installed; docker: 3 networks, 1 internal (fenced)",
     ),
     (
         "nftables for IPv4 only, through a jump",
         HostFacts("linux", {"nft": recorded("nft-ip-jump.json"), "iptables": MISSING, "ip6tables": MISSING, "docker": MISSING}),
-        "warn", "Outbound rules exist, but none for IPv6", "nft: ip filter output (accept)",
+        "warn", "Outbound traffic is denied by default, but not for IPv6", "nft: denied by default in ip filter output (accept)",
     ),
     (
         "iptables for both",
         HostFacts("linux", {"nft": MISSING, "iptables": recorded("iptables-drop.txt"), "ip6tables": recorded("iptables-drop.txt"), "docker": MISSING}),
-        "ok", "Outbound rules exist for IPv4 and IPv6", "iptables: OUTPUT ACCEPT, FORWARD DROP; rules that drop in OUTPUT, FORWARD",
+        "ok", "Outbound traffic is denied by default, for IPv4 and IPv6", "iptables: OUTPUT ACCEPT, FORWARD DROP; denied by default",
     ),
     (
         "ip6tables only",
         HostFacts("linux", {"nft": MISSING, "iptables": recorded("iptables-empty.txt"), "ip6tables": recorded("iptables-drop.txt"), "docker": MISSING}),
-        "warn", "Outbound rules exist, but none for IPv4", "",
+        "warn", "Outbound traffic is denied by default, but not for IPv4", "",
     ),
     (
         "a plain user",
@@ -99,7 +99,7 @@ HOSTS: list[tuple[str, HostFacts, str, str, str]] = [
     (
         "macOS with pf rules",
         HostFacts("darwin", {"pf": recorded("pfctl-block.txt"), "pf-info": recorded("pfctl-info.txt"), "docker": MISSING}),
-        "ok", "Outbound rules exist for IPv4 and IPv6", "pf: 2 rules block out",
+        "ok", "Outbound traffic is denied by default, for IPv4 and IPv6", "pf: 2 rules block out, 1 of them by default",
     ),
     (
         "macOS, a plain user",
@@ -125,8 +125,31 @@ def test_hosts(facts: HostFacts, severity: str, title: str, evidence: str) -> No
     assert bool(found.remediation) == (severity != "ok")
 
 
+def test_dockers_own_rules_are_no_egress_filter() -> None:
+    docker = CommandResult(0, "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-A FORWARD -j DOCKER-USER\n")
+    made = HostFacts("linux", {"nft": MISSING, "iptables": docker, "ip6tables": docker, "docker": MISSING})
+    assert (net009(made).severity, net009(made).title) == ("warn", "No outbound network egress restrictions detected")
+
+
+def test_one_rule_is_no_default() -> None:
+    one = CommandResult(0, "-P OUTPUT ACCEPT\n-A OUTPUT -d 10.1.2.3/32 -j DROP\n")
+    made = HostFacts("linux", {"nft": MISSING, "iptables": one, "ip6tables": one, "docker": MISSING})
+    assert (net009(made).severity, net009(made).title) == (
+        "warn",
+        "Some outbound rules exist, but nothing is denied by default",
+    )
+    rule = {"family": "inet", "table": "t", "chain": "o", "expr": [{"match": {}}, {"drop": None}]}
+    items = [
+        {"chain": {"family": "inet", "table": "t", "name": "o", "hook": "output", "policy": "accept"}},
+        {"rule": rule},
+    ]
+    seen = read("nft", CommandResult(0, json.dumps({"nftables": items})))
+    assert (seen.families, seen.some, seen.says) == (frozenset(), True, "nft: some rules stop output, none by default")
+
+
 def test_a_pf_rule_for_one_family_leaves_the_other_open() -> None:
-    assert read("pf", CommandResult(0, "block drop out inet from any to any\n")).families == {4}
+    assert read("pf", CommandResult(0, "block drop out inet all\n")).families == {4}
+    assert read("pf", CommandResult(0, "block drop out from any to 203.0.113.0/24\n")).families == set()
     assert read("pf", CommandResult(0, "block drop in all\n")).families == set()
 
 
@@ -215,6 +238,13 @@ def test_commands_that_fail_are_values(tmp_path: Path) -> None:
     script = tmp_path / "x"
     script.write_text("")
     assert run_command([str(script)]) == CommandResult(126, stderr="permission denied")
+
+
+def test_only_the_local_docker_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.9:2375")
+    monkeypatch.setenv("DOCKER_CONTEXT", "elsewhere")
+    seen = run_command(["sh", "-c", "env | grep ^DOCKER"])
+    assert seen.stdout == "DOCKER_HOST=unix:///var/run/docker.sock\n"
 
 
 @pytest.mark.real("nftables")

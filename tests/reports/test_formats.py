@@ -11,7 +11,7 @@ import pytest
 from probe.codec import decode, encode
 from probe.documents import Data, Record
 from probe.judge import judge
-from probe.model import Action, Declared, Finding, Mode, Purpose, SelfTest, Severity, Source
+from probe.model import Action, Declared, Finding, Mode, Policy, Purpose, SelfTest, Severity, Source
 from probe.report import Report
 from reports import FORMATS, SUFFIXES
 from reports.style import Style, clean
@@ -37,8 +37,7 @@ def report(text: str = "p.toml: deny", **more: Any) -> Report:
     records = [Record(n, (attempt("error", f"192.0.2.{n}", stage="connect", error="ENETUNREACH"),)) for n in (1, 2)]
     records += [Record(n, (attempt(address=f"192.0.2.{n}"),)) for n in (3, 4, 6, 7, 8)]
     made = plan(*checks, baseline=(Finding("CHK-NET-009", Severity.OK, text, text, text, text),), notes=(text,))
-    sources = (Source(text, "native", Mode.ENFORCE),)
-    made = replace(made, policy=replace(made.policy, sources=sources))
+    made = replace(made, policies=(Policy(Source(text, "native", Mode.ENFORCE), Action.DENY, text),))
     return judge(made, evidence(*records, Record(5, leak), problems=(text,), **more))
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from probe.agent import run_orders
 from probe.documents import Attempt, End, Icmp, Order, Orders, Record, Settings, Start
 from probe.model import Destination, DnsResolver, HttpRequest, Query, SelfTest, Transport
-from probe.sockets import parse_extended_error
+from probe.sockets import parse_extended_error, sockaddr
 from probe.talk import http_request, parse_answer, printable
 from probe.techniques.base import Pace
 from probe.techniques.dns_query import build, parse
@@ -92,35 +92,36 @@ def http(status: str, *headers: str) -> Callable[[trio.SocketStream], Any]:
 
 async def test_a_banner() -> None:
     async with server(banner) as port:
-        first, talk = await attempts(order("tcp_connect", port))
+        first, talk, near = await attempts(order("tcp_connect", port))
     assert (first.step, first.result, first.source) == ("connect", "connected", "127.0.0.1")
+    assert (near.step, near.result) == ("hop1", "connected")  # loopback is no hop away
     assert talk.data is not None
     assert (talk.data.kind, talk.data.excerpt) == ("banner", "220 hello..")
 
 
 async def test_an_echo_returns_the_nonce() -> None:
     async with server(echo) as port:
-        _, talk = await attempts(order("tcp_connect", port))
+        _, talk, _ = await attempts(order("tcp_connect", port))
     assert talk.data is not None
     assert talk.data.token_echoed
 
 
 async def test_http_status_and_header_names() -> None:
     async with server(http("403 Forbidden", "X-Squid-Error: ERR", "Via: x")) as port:
-        _, talk = await attempts(order("tcp_connect", port))
+        _, talk, _ = await attempts(order("tcp_connect", port))
     assert talk.data is not None
     assert (talk.data.http_status, talk.data.http_headers) == (403, ("x-squid-error", "via"))
 
 
 async def test_a_mute_accept_has_no_data() -> None:
     async with server(mute) as port:
-        _, talk = await attempts(order("tcp_connect", port))
+        _, talk, _ = await attempts(order("tcp_connect", port))
     assert (talk.result, talk.data) == ("silent", None)
 
 
 async def test_accept_and_leave_has_no_data() -> None:
     async with server(leave) as port:
-        _, talk = await attempts(order("tcp_connect", port))
+        _, talk, _ = await attempts(order("tcp_connect", port))
     assert talk.data is None
 
 
@@ -169,7 +170,7 @@ async def say_ok(stream: trio.abc.Stream) -> None:
 async def test_https_to_an_address_shows_the_certificate() -> None:
     _, serve = tls(say_ok)
     async with server(serve) as port:
-        _, talk = await attempts(order("http_get", port, http=HttpRequest("POST", tls=True)))
+        _, talk, _ = await attempts(order("http_get", port, http=HttpRequest("POST", tls=True)))
     assert talk.tls is not None
     assert talk.tls.handshake
     assert talk.tls.verified is None
@@ -196,7 +197,7 @@ async def test_a_tls_alert_is_no_application_data() -> None:
         await stream.receive_some(1)
 
     async with server(alert) as port:
-        _, talk = await attempts(order("tls_hello", port))
+        _, talk, _ = await attempts(order("tls_hello", port))
     assert talk.data is None
     assert talk.tls is not None
     assert not talk.tls.handshake
@@ -204,7 +205,7 @@ async def test_a_tls_alert_is_no_application_data() -> None:
 
 async def test_a_plain_server_on_a_tls_port_is_heard() -> None:
     async with server(http("400 Bad Request")) as port:
-        _, talk = await attempts(order("tls_hello", port))
+        _, talk, _ = await attempts(order("tls_hello", port))
     assert talk.data is not None
     assert talk.data.http_status == 400
 
@@ -218,7 +219,7 @@ async def test_tls_hello_says_nothing_inside() -> None:
 
     _, serve = tls(listen)
     async with server(serve) as port:
-        _, talk = await attempts(order("tls_hello", port))
+        _, talk, _ = await attempts(order("tls_hello", port))
     assert talk.tls is not None
     assert talk.tls.handshake
     assert heard in ([], [b""])
@@ -257,13 +258,16 @@ async def test_a_datagram_that_is_answered() -> None:
     await sock.bind(("127.0.0.1", 0))
 
     async def reply() -> None:
-        data, peer = await sock.recvfrom(100)
-        await sock.sendto(data, peer)
+        while True:
+            data, peer = await sock.recvfrom(100)
+            await sock.sendto(data, peer)
 
     with sock:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reply)
-            (seen,) = await attempts(order("udp_datagram", sock.getsockname()[1]))
+            seen, near = await attempts(order("udp_datagram", sock.getsockname()[1]))
+            nursery.cancel_scope.cancel()
+    assert (near.step, near.result) == ("hop1", "answered")
     assert seen.data is not None
     assert seen.data.token_echoed
     assert seen.transport is Transport.UDP
@@ -425,6 +429,19 @@ async def test_a_name_is_asked_once_and_never_with_a_search_domain(monkeypatch: 
     assert sorted(asked) == ["api.x.test A", "api.x.test AAAA"]
 
 
+async def test_a_resolver_cannot_steer_the_probe_to_a_metadata_service() -> None:
+    names = Names("169.254.169.254 a.test\n100.100.100.200 b.test\n", "")
+    for name in ("a.test", "b.test"):
+        assert (await names.lookup(name, Pace(0, 100, ""), 0.0))[0] == ()
+
+
+def test_a_link_local_resolver_keeps_its_zone() -> None:
+    assert parse_resolv_conf("nameserver fe80::1%lo\n") == ("fe80::1%lo",)
+    assert sockaddr("fe80::1%lo", 53) == ("fe80::1%lo".split("%")[0], 53, 0, socket.if_nametoindex("lo"))
+    with pytest.raises(OSError, match="No such device|no interface"):
+        sockaddr("fe80::1%nothing", 53)
+
+
 async def test_sinkholes_are_not_connected_to() -> None:
     names = Names("0.0.0.0 evil.test\n127.0.0.1 bad.test\n127.0.0.1 both.test\n203.0.113.9 both.test\n", "")
     for name in ("evil.test", "bad.test"):
@@ -442,8 +459,10 @@ def test_on_link_networks() -> None:
     six = "fd990000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n"
     six += "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd990000000000000000000000000001 00000400 00000001 00000000 00000003     eth0\n"
     assert on_link(route, six) == ("10.99.0.0/24", "fd99::/64")
-    assert on_link(None, None) is None
-    assert on_link("", None) == ()
+    assert on_link(None, six) is None
+    assert on_link("", None) == ()  # a kernel without IPv6
+    tunnel = route.replace("0000630A", "00000000").replace("00FFFFFF", "00000080")
+    assert on_link(tunnel, None) == ()  # 0.0.0.0/1 to a device says nothing of who is near
 
 
 def test_tentative_addresses() -> None:
