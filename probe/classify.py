@@ -308,10 +308,7 @@ def is_on_link(address: str, vantage: Vantage | None) -> bool | None:
     if vantage is None or vantage.on_link is None:
         return None
     parsed = ip_address(address)
-    try:
-        return parsed.is_link_local or any(parsed in ip_network(net) for net in vantage.on_link)
-    except ValueError:
-        return None
+    return parsed.is_link_local or any(parsed in ip_network(net) for net in vantage.on_link)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

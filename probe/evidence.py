@@ -7,7 +7,7 @@ judgement turns into a green. A stored file is read with `strict`: there a line 
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from probe.codec import DecodeError, decode, parse_json
 from probe.documents import Attempt, Calibration, Check, End, Evidence, Plan, Record, Start
@@ -117,7 +117,7 @@ class Reader:
                 self._problem(f"{where}: a second start record")
             elif item.run_id != self._plan.run_id:
                 self._problem(f"{where}: foreign: of run {one_line(item.run_id)[:40]}, not of {self._plan.run_id}")
-            self._start = self._start or item
+            self._start = self._start or self._plausible(item, where)
         elif isinstance(item, Calibration):
             if not _is_time(item.deadline) or item.samples < 0:
                 self._problem(f"{where}: a calibration that is none")
@@ -125,6 +125,13 @@ class Reader:
                 self._calibration = self._calibration or item
         else:
             self._end = item
+
+    def _plausible(self, start: Start, where: str) -> Start:
+        networks = start.vantage.on_link or ()
+        if all(_is_network(text) for text in networks):
+            return start
+        self._problem(f"{where}: a local network that is none")
+        return replace(start, vantage=replace(start.vantage, on_link=None))
 
     def _record(self, record: Record, where: str) -> None:
         check = self._checks.get(record.check)
@@ -229,6 +236,14 @@ def _is_address(text: str | None) -> bool:
         return True
     try:
         ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
     except ValueError:
         return False
     return True

@@ -206,8 +206,7 @@ def _for_allow(row: Seen, known: Knowledge) -> Support:
 
 
 def _spoke(row: Seen) -> bool:
-    if row.record is None:
-        return False
+    assert row.record is not None  # rows without evidence are judged before this
     if row.observed.outcome is Outcome.PROXY_DENIED:
         return any(attempt.tls is not None and attempt.tls.verified for attempt in row.record.attempts)
     if row.observed.outcome not in _UNCLEAR:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from probe import __version__, latch
 from probe.checks.facts import HostFacts
 from probe.cli import planning
 from probe.cli.root import COMMANDS
+from probe.codec import encode
 from reports import FORMATS
 from reports.style import Style
 from tests.make import Ran, command
+from tests.make import plan as empty_plan
 from tests.reports.test_formats import report as sample
 
 DENY = 'default = "deny"\n'
@@ -101,7 +104,7 @@ def test_the_usual_places_are_searched(
     (here / ".openclaw/openclaw.json").write_text("{}")
     ran = command(capfd, "plan", "--format", "json")
     assert f"egress-probe: policy: egress-policy.toml, {here}/.openclaw/openclaw.json" in ran.err
-    assert [source["dialect"] for source in json.loads(ran.out)["policy"]["sources"]] == ["native", "openclaw"]
+    assert [made["source"]["dialect"] for made in json.loads(ran.out)["policies"]] == ["native", "openclaw"]
 
 
 def test_the_threshold_moves_the_exit_code_and_no_verdict(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +260,11 @@ def broken(here: Path) -> None:
     (here / "plan.json").write_text(json.dumps({"schema": "egress-probe.plan/1"}))
     (here / "report.json").write_text(FORMATS["json"](sample(), Style())[:-10])
     (here / "odd\nname.toml").write_text("x")
+    (here / "digits.toml").write_text("default = " + "1" * 5000)
+    (here / "when.json").write_text(json.dumps(encode(replace(empty_plan(), created="yesterday"))))
+    (here / "link").mkdir()
+    (here / "link/openclaw.json").write_text('{"$include": "out.json"}')
+    (here / "link/out.json").symlink_to(here / "p.toml")
 
 
 MISTAKES: list[tuple[tuple[str, ...], str | None]] = [
@@ -280,6 +288,13 @@ MISTAKES: list[tuple[tuple[str, ...], str | None]] = [
     (("run", "--policy", "p.toml", "--evidence-out", "no/e"), "no/e: no such folder: no"),
     (("run", "--policy", "p.toml", "--rate", "-1"), "Invalid value for '--rate': -1.0 is not in the range x>=0."),
     (("run", "--policy", "p.toml", "--random-public", "257"), "Invalid value for '--random-public': 257 is not in the range 0<=x<=256."),
+    (("run", "--policy", "p.toml", "--deadline", "nan"), "Invalid value for '--deadline': 'nan' is not a number that can be used."),
+    (("run", "--policy", "p.toml", "--rate", "inf"), "Invalid value for '--rate': 'inf' is not a number that can be used."),
+    (("run", "--policy", "p.toml", "--rate", "0.001"), "Invalid value for '--rate': 0.001 is slower than 0.1; 0 means no cap."),
+    (("run", "--policy", "p.toml", "--witness", "224.0.0.1:80"), "--witness 224.0.0.1:80: a multicast, broadcast or link-local address cannot be tried"),
+    (("check", "--policy", "digits.toml"), None),
+    (("check", "--policy", "link/openclaw.json"), "link/openclaw.json: $include: link/out.json leads outside the configuration's folder"),
+    (("judge", "when.json", "e.jsonl"), "when.json: created: 'yesterday' is not a time"),
     (("run", "--polcy", "p.toml"), None),
     (("judge", "plan.json", "e.jsonl"), "plan.json: run_id: missing"),
     (("judge", "none.json", "e.jsonl"), "none.json: no such file"),
@@ -318,6 +333,18 @@ def test_a_full_disk_does_not_lose_the_report(here: Path, capfd: pytest.CaptureF
     ran = command(capfd, "run", "--policy", "p.toml", "--scenario", "reserved-ranges", "--evidence-out", "/dev/full")
     assert ran.status == 2
     assert ran.err == "egress-probe: /dev/full: cannot be written: No space left on device\n"
+    assert "CONFORMS" in ran.out
+
+
+def test_a_full_disk_under_an_output_file_does_not_lose_the_report(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str, encoding: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    ran = command(capfd, "run", "--policy", "p.toml", "--scenario", "reserved-ranges", "-o", "r.json")
+    assert (ran.status, ran.err) == (2, "egress-probe: r.json: cannot be written: No space left on device\n")
     assert "CONFORMS" in ran.out
 
 

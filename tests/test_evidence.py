@@ -62,6 +62,7 @@ LIES: list[tuple[str, list[str], str]] = [
     ("another address", swapped(ONE, record(1, "127.0.0.1")), "evidence:3: s/tcp/192.0.2.1:443: an attempt to 127.0.0.1, not to 192.0.2.1"),
     ("a number that is none", swapped(ONE, ONE.replace('"t":0.1', '"t":1e999')), "evidence:3: s/tcp/192.0.2.1:443: a time that is none"),
     ("a record before the start", [ONE, START, TWO, END], "evidence:1: a line before the start record"),
+    ("a local network that is none", swapped(START, START.replace("fd99::/64", "everything")), "evidence:1: a local network that is none"),
     ("an end before the attempts", swapped(END, to_line(End(2, True, -1.0)).replace("-1.0", "-1e999")), "the end record's time is none"),
     ("too early an end", [START, ONE.replace('"t":0.1', '"t":9.1'), TWO, END], "attempts that ended after the end"),
     ("a deadline that is none", [START, to_line(Calibration(1.5, 0)).replace("1.5", "1e999"), ONE, TWO, END], "evidence:2: a calibration that is none"),

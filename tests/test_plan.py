@@ -98,6 +98,14 @@ def test_an_entry_that_the_operator_names_needs_no_guess() -> None:
     assert shown([c for c in made.checks if c.purpose is Purpose.CONTROL]) == ["tcp 203.0.113.9:80 allow"]
 
 
+def test_an_entry_that_no_plain_socket_can_try_says_so() -> None:
+    text = 'default = "allow"\n' + "".join(
+        f'[[deny]]\ncidr = "{a}"\n' for a in ("224.0.0.251", "255.255.255.255", "fe80::1")
+    )
+    skips = [check.skip for check in rows(planned(text), "declared-entries")]
+    assert skips == ["a multicast, broadcast or link-local address cannot be tried"] * 3
+
+
 def test_controls_and_witnesses_are_there_whatever_is_chosen() -> None:
     made = planned(
         scenarios=("reserved-ranges",),

@@ -199,6 +199,8 @@ MISTAKES: list[tuple[Any, dict[str, str], str]] = [
     ({"agents": {"$include": "/etc/passwd"}}, {}, "/c/openclaw.json: $include: '/etc/passwd' lies outside the configuration's folder"),
     ({"agents": {"$include": "a.json"}}, {"/c/a.json": '{"$include": "a.json"}'}, "/c/a.json: $include: loop: /c/openclaw.json -> /c/a.json -> /c/a.json"),
     ({"agents": {"$include": "0.json"}}, DEEP, "/c/9.json: $include: more than 10 levels deep"),
+    ({"$include": "a.json"}, {"/c/a.json": "[1]"}, "/c/openclaw.json: expected a table at the top, got list"),
+    ({"agents": {"$include": ["a.json"] * 101}}, {"/c/a.json": "{}"}, "/c/openclaw.json: $include: more than 100 files"),
     ({"agents": {"$include": "a.json", "x": 1}}, {"/c/a.json": "[]"}, "/c/openclaw.json: $include: keys beside it need an included file that holds a table"),
     ("{a: " * 5000, {}, "/c/openclaw.json: not JSON5: nested too deeply"),
     ("[" * 100000, {}, "/c/openclaw.json: not JSON5: nested too deeply"),
@@ -277,6 +279,11 @@ def test_mistakes_in_intentions(tables: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as caught:
         clawpinch(**tables)
     assert str(caught.value) == line
+
+
+def test_the_seeds_keys_in_an_included_file_are_found() -> None:
+    found = policies({"agents": {}, "skills": {"$include": "s.json"}}, {"/c/s.json": '{"networkPolicy": "deny"}'})
+    assert [made.source.dialect for made in found] == ["openclaw", "clawpinch"]
 
 
 def test_the_same_words_elsewhere_are_another_products_keys() -> None:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from probe.codec import decode, encode
-from probe.documents import Data, Record
+from probe.documents import Data, Icmp, Record
 from probe.judge import judge
 from probe.model import Action, Declared, Finding, Mode, Policy, Purpose, SelfTest, Severity, Source
 from probe.report import Report
@@ -86,9 +86,13 @@ def test_leaks_come_first(form: str) -> None:
 
 
 def test_the_table_fits_100_columns() -> None:
-    for text in ("p.toml: deny", "x" * 300):
-        lines = render("table", report(text)).splitlines()
-        assert max(map(len, lines)) <= 140 if text[0] == "x" else max(map(len, lines)) <= 100, max(lines, key=len)
+    widest = judge(
+        plan(check("2001:db8:1234:5678:9abc:def0:1234:5678", n=1, purpose=Purpose.BOUNDARY), check(action="undeclared", n=2)),
+        evidence(Record(1, (attempt("error", "2001:db8:1234:5678:9abc:def0:1234:5678", stage="receive", error="EACCES", icmp=Icmp(1, 1, "2001:db8:1234:5678:9abc:def0:1234:9999")),)), Record(2, (attempt(),))),
+    )  # fmt: skip
+    for made in (report(), report("x" * 300), widest):
+        lines = render("table", made).splitlines()
+        assert max(map(len, lines)) <= 100, max(lines, key=len)
 
 
 def test_the_table_names_what_is_contradicted() -> None:

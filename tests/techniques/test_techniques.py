@@ -438,7 +438,7 @@ async def test_a_resolver_cannot_steer_the_probe_to_a_metadata_service() -> None
 def test_a_link_local_resolver_keeps_its_zone() -> None:
     assert parse_resolv_conf("nameserver fe80::1%lo\n") == ("fe80::1%lo",)
     assert sockaddr("fe80::1%lo", 53) == ("fe80::1%lo".split("%")[0], 53, 0, socket.if_nametoindex("lo"))
-    with pytest.raises(OSError, match="No such device|no interface"):
+    with pytest.raises(OSError, match=r"No such device|no interface"):
         sockaddr("fe80::1%nothing", 53)
 
 
