@@ -5,7 +5,7 @@ controls and witnesses. Everything else is behind an option of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probe.addresses import DOCUMENTATION, RESERVED, is_connectable, is_reserved, random_public
 from probe.model import Action, Destination, Policy, Purpose, Rule, Transport
@@ -27,6 +27,7 @@ class Choices:
 
     controls: tuple[Endpoint, ...] = ()
     witnesses: tuple[Endpoint, ...] = ()
+    own_witnesses: bool = True  # the operator named them; false: the one that is used where none is given
     zone: str | None = None  # a zone of the operator's with a wildcard TXT record
     random_public: int = 0
     seed: str = ""
@@ -73,6 +74,17 @@ def _endpoints(purpose: Purpose, transport: Transport) -> Generator:
                 yield Target(endpoint.destination, purpose, answers=True)
 
     return generate
+
+
+def _witness_ports(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+    """The operator's witnesses on other ports: a filter may stop their own port only."""
+    named = [e.destination for e in choices.witnesses if e.transport is Transport.TCP and choices.own_witnesses]
+    taken = {(d.host, d.address, d.port) for d in named}
+    for destination in named:
+        for port in spec.ports:
+            if (destination.host, destination.address, port) not in taken:
+                taken.add((destination.host, destination.address, port))
+                yield Target(replace(destination, port=port))
 
 
 def _declared(transport: Transport) -> Generator:
@@ -140,6 +152,7 @@ GENERATORS: dict[str, Generator] = {
     "control-udp": _endpoints(Purpose.CONTROL, Transport.UDP),
     "witness-tcp": _endpoints(Purpose.WITNESS, Transport.TCP),
     "witness-udp": _endpoints(Purpose.WITNESS, Transport.UDP),
+    "witness-ports": _witness_ports,
     "system-resolver": _system_resolver,
     "policy-resolvers": _policy_resolvers,
     "random-public": _random,

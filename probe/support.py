@@ -64,6 +64,7 @@ class Knowledge:
     ends_near: set[Group] = field(default_factory=set)  # a control's application bytes came from the next hop
     control_problems: dict[Group, str] = field(default_factory=dict)  # why one does not count
     witnesses: dict[Group, list[Seen]] = field(default_factory=dict)
+    companions: dict[tuple[Group, int | None], list[Seen]] = field(default_factory=dict)  # a witness on another port
     leaks: dict[Group, str] = field(default_factory=dict)  # a denied destination that got out
     failed_self_tests: dict[Group, str] = field(default_factory=dict)
     isolated: bool = False
@@ -82,12 +83,21 @@ def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
         if check.purpose is Purpose.WITNESS and check.declared.action is Action.DENY:
             for group in {group_of(attempt) for attempt, _ in row.each if attempt.address}:
                 known.witnesses.setdefault(group, []).append(row)
+    hosts = {_host(seen.check) for found in known.witnesses.values() for seen in found}
+    for row in rows:
+        if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS:
+            for group in {group_of(attempt) for attempt, _ in row.each if attempt.address}:
+                known.companions.setdefault((group, row.check.destination.port), []).append(row)
     for row in rows:
         if row.check.declared.action is Action.DENY and row.check.purpose is not Purpose.SELF_TEST:
             for attempt, one in row.each:
                 if _got_out(one) or (_spoke_near(row, attempt, one) and group_of(attempt) in known.ends_near):
                     known.leaks.setdefault(group_of(attempt), row.check.id)
     return known
+
+
+def _host(check: Check) -> str | None:
+    return check.destination.host or check.destination.address
 
 
 def _got_out(one: Observed) -> bool:
@@ -243,6 +253,9 @@ def _missing(group: Group, row: Seen, known: Knowledge) -> str | None:
     for witness in witnesses:
         if not all(_is_stopped(one) for attempt, one in witness.each if group_of(attempt) == group):
             return f"the witness {witness.check.destination} was {witness.observed.outcome.value}"
+    for other in known.companions.get((group, row.check.destination.port), []):
+        if not all(_is_stopped(one) for attempt, one in other.each if group_of(attempt) == group):
+            return f"the witness's host was {other.observed.outcome.value} on this port ({other.check.destination})"
     alike = [witness for witness in witnesses if _stopped_alike(witness, group, row)]
     if not alike:
         first = witnesses[0]

@@ -141,6 +141,20 @@ def test_one_witness_that_was_not_stopped_vetoes() -> None:
     assert "the witness 198.51.100.8:443 was refused" in why(report)
 
 
+def test_a_filter_for_one_port_is_seen_by_the_witness_on_the_other() -> None:
+    shell, companion = check(TARGET, 4444, n=4), check(WITNESS, 4444, n=5)
+    refused = Record(5, (attempt("error", WITNESS, 4444, stage="receive", error="ECONNREFUSED"),))
+    silences = (GOOD_CONTROL, silent(2, WITNESS), silent(3, TARGET), Record(4, (attempt(port=4444),)))
+    open_port = judge(plan(*CHECKS, shell, companion), evidence(*silences, refused))
+    assert verdict(open_port, 3) == ("conforms", "corroborated")
+    assert verdict(open_port, 4) == ("unproven", None)
+    assert "the witness's host was refused on this port (198.51.100.7:4444)" in why(open_port, 4)
+    dropped = judge(
+        plan(*CHECKS, shell, companion), evidence(*silences, Record(5, (attempt(address=WITNESS, port=4444),)))
+    )
+    assert [verdict(dropped, n) for n in (3, 4, 5)] == [("conforms", "corroborated")] * 3
+
+
 def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
     udp = {"transport": Transport.UDP, "step": "send"}
     answered = Record(

@@ -127,6 +127,21 @@ def test_without_a_control_the_allow_entries_stand_in() -> None:
     assert shown(rows(made, "declared-entries")) == ["tcp 203.0.113.9:443 allow"]
 
 
+def test_a_witness_is_tried_on_other_ports_only_if_the_operator_named_it() -> None:
+    own = planned(witnesses=("198.51.100.7:443", "198.51.100.7:80", "198.51.100.8:443"))
+    found = [str(c.destination) for c in rows(own, "undeclared-domains") if c.destination.address]
+    assert found == [
+        "198.51.100.7:443",
+        "198.51.100.7:80",
+        "198.51.100.8:443",
+        "198.51.100.7:4444",
+        "198.51.100.8:80",
+        "198.51.100.8:4444",
+    ]
+    iana = [c for c in plan_with(policies('default = "deny"'), Request()).checks if c.destination.host == "example.com"]
+    assert {c.destination.port for c in iana} == {443}
+
+
 def test_a_default_witness_is_said_and_only_where_denied() -> None:
     made = plan_with(policies('default = "deny"'), Request())
     assert made.notes == ("no --witness was given: example.com:443 is used",)

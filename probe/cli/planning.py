@@ -95,6 +95,7 @@ def _choices(request: Request, run_id: str, policies: tuple[Policy, ...], defaul
     return Choices(
         controls=tuple(endpoint(text, "--control") for text in request.controls),
         witnesses=witnesses,
+        own_witnesses=bool(request.witnesses),
         zone=zone,
         random_public=request.random_public,
         seed=request.seed or run_id,
