@@ -74,26 +74,36 @@ def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
     """Everything that single rows are supported by."""
     known = Knowledge(isolated=_isolated(rows))
     for row in rows:
-        check = row.check
-        if check.purpose is Purpose.SELF_TEST:
+        if row.check.purpose is Purpose.SELF_TEST:
             _self_test(row, known)
-            continue
-        if check.repeat and check.purpose is not Purpose.WITNESS:
+        elif row.check.purpose is Purpose.WITNESS:
+            _witness(row, known)
+        elif row.check.repeat:
             _control(row, known, vantage)
-        if check.purpose is Purpose.WITNESS and check.declared.action is Action.DENY:
-            for group in {group_of(attempt) for attempt, _ in row.each if attempt.address}:
-                known.witnesses.setdefault(group, []).append(row)
     hosts = {_host(seen.check) for found in known.witnesses.values() for seen in found}
     for row in rows:
         if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS:
-            for group in {group_of(attempt) for attempt, _ in row.each if attempt.address}:
+            for group in _groups_tried(row):
                 known.companions.setdefault((group, row.check.destination.port), []).append(row)
-    for row in rows:
         if row.check.declared.action is Action.DENY and row.check.purpose is not Purpose.SELF_TEST:
-            for attempt, one in row.each:
-                if _got_out(one) or (_spoke_near(row, attempt, one) and group_of(attempt) in known.ends_near):
-                    known.leaks.setdefault(group_of(attempt), row.check.id)
+            _leaks(row, known)
     return known
+
+
+def _witness(row: Seen, known: Knowledge) -> None:
+    if row.check.declared.action is Action.DENY:
+        for group in _groups_tried(row):
+            known.witnesses.setdefault(group, []).append(row)
+
+
+def _leaks(row: Seen, known: Knowledge) -> None:
+    for attempt, one in row.each:
+        if _got_out(one) or (_spoke_near(row, attempt, one) and group_of(attempt) in known.ends_near):
+            known.leaks.setdefault(group_of(attempt), row.check.id)
+
+
+def _groups_tried(row: Seen) -> set[Group]:
+    return {group_of(attempt) for attempt, _ in row.each if attempt.address}
 
 
 def _host(check: Check) -> str | None:

@@ -116,7 +116,7 @@ def test_controls_and_witnesses_are_there_whatever_is_chosen() -> None:
         "self-test": 8,
         "reserved-ranges": 6,
         "latency-baseline": 2,
-        "undeclared-domains": 2,
+        "undeclared-domains": 4,
     }
     control = next(check for check in made.checks if check.purpose is Purpose.CONTROL)
     assert (control.early, control.repeat) == (True, True)

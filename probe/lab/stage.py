@@ -19,7 +19,7 @@ from probe.errors import UserError
 from probe.evidence import Reader
 from probe.judge import judge
 from probe.lab.namespaces import SCRATCH, bind_mount, enter, inside
-from probe.lab.topology import GATEWAY, INTERNET, build
+from probe.lab.topology import GATEWAY, INTERNET, Networks, build
 from probe.lab.world import World
 from probe.model import Policy
 from probe.orders import make_orders
@@ -42,8 +42,22 @@ def parse(world: World) -> tuple[Policy, ...]:
 
 def play(world: World, make_plan: Callable[[tuple[Policy, ...]], Plan]) -> Any:
     """The world's report as plain JSON. Runs inside namespaces.in_isolation(); `make_plan` runs in the sandbox."""
+    with (
+        tempfile.TemporaryDirectory(prefix="egress-probe-lab-", dir=SCRATCH) as folder,
+        serving(world, Path(folder)) as networks,
+    ):
+        enter(networks.sandbox)
+        plan = make_plan(parse(world))
+        orders = make_orders(plan, new_key(), latch.from_environment(os.environ))
+        reader = Reader(plan)
+        trio.run(run_process, AGENT, orders, reader.feed, plan.budget.seconds)
+        return encode(judge(plan, reader.done()))
+
+
+@contextmanager
+def serving(world: World, folder: Path) -> Iterator[Networks]:
+    """The world, built, with its internet and its resolver up."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-probe-lab-", dir=SCRATCH)))
         networks = build(world)
         stack.enter_context(_server(networks.internet, [sys.executable, "-I", "-m", "probe.lab.internet"], "ready"))
         if world.gateway.resolver != "none":
@@ -51,12 +65,7 @@ def play(world: World, make_plan: Callable[[tuple[Policy, ...]], Plan]) -> Any:
             config.write_text(unbound_config(world), encoding="ascii")
             stack.enter_context(_server(networks.gateway, ["unbound", "-d", "-c", str(config)], "start of service"))
         _resolv_conf(folder)
-        enter(networks.sandbox)
-        plan = make_plan(parse(world))
-        orders = make_orders(plan, new_key(), latch.from_environment(os.environ))
-        reader = Reader(plan)
-        trio.run(run_process, AGENT, orders, reader.feed, plan.budget.seconds)
-        return encode(judge(plan, reader.done()))
+        yield networks
 
 
 @contextmanager

@@ -71,6 +71,75 @@ def test_formats_other_than_the_table_stay_machine_readable() -> None:
     assert "every verdict is the truth" in done.stderr
 
 
+# --- the wire against the plan ---
+
+
+def _captured(world: World) -> dict[str, list[str]]:
+    """Play `run` in a world with every packet of the sandbox captured: what was planned, and where packets went."""
+    import socket
+    import tempfile
+
+    from probe.lab.namespaces import SCRATCH, enter
+    from probe.lab.stage import serving
+
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, serving(world, Path(folder)) as networks:
+        enter(networks.sandbox)
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        wire.setblocking(False)
+        policy, plan_file = Path(folder, "p.toml"), Path(folder, "plan.json")
+        policy.write_text(world.policy.text)
+        command = [*LAB[:-1], "run", "--policy", str(policy), "--plan-out", str(plan_file), "--zone", "exfil.example"]
+        for control in world.run.control:
+            command += ["--control", control]
+        for witness in world.run.witness:
+            command += ["--witness", witness]
+        subprocess.run(command, capture_output=True, check=False)
+        frames = []
+        while True:
+            try:
+                data, origin = wire.recvfrom(65535)
+            except BlockingIOError:
+                break
+            if origin[0] == "eth0" and origin[2] == socket.PACKET_OUTGOING:
+                frames.append(data)
+        planned = json.loads(plan_file.read_text())
+    return {"went": [went for frame in frames if (went := _destination(frame))], "plan": [json.dumps(planned)]}
+
+
+def _destination(frame: bytes) -> str | None:
+    """The IP destination, without what keeps a link alive: ARP, neighbour discovery, multicast listener reports."""
+    import ipaddress
+
+    if frame[12:14] == b"\x08\x00":
+        return str(ipaddress.IPv4Address(frame[30:34]))
+    if frame[12:14] == b"\x86\xdd" and frame[20] not in (0, 58):
+        return str(ipaddress.IPv6Address(frame[38:54]))
+    return None
+
+
+@pytest.mark.real("namespaces")
+@pytest.mark.real("unbound")
+@pytest.mark.parametrize("name", ["open", "dns-open"])
+def test_run_sends_nothing_that_plan_does_not_list(name: str) -> None:
+    world = load_world(name)
+    text = world.policy.text if name == "dns-open" else 'default = "deny"\n'
+    world = replace(
+        world,
+        policy=replace(world.policy, name="p.toml", text=text),
+        run=replace(world.run, control=("203.0.113.10:443",) if name == "dns-open" else ()),
+    )
+    captured = in_isolation(lambda: _captured(world))
+    planned = json.loads(captured["plan"][0])
+    listed = {check["destination"]["address"] for check in planned["checks"]}
+    # What the plan names symbolically: the system's resolver, and the A and AAAA of the policy's own name.
+    symbolic = {"10.99.0.1", "203.0.113.10", "2001:db8:10::10"}
+    assert set(captured["went"]) - listed - symbolic == set()
+    assert {address for address in listed if address and address not in ("127.0.0.1", "::1")} <= set(captured["went"])
+    # The budget counts what we start; acknowledgements and closes come on top, at most as many again and a half.
+    assert len(captured["went"]) <= 2.5 * planned["budget"]["packets"]
+
+
 # --- nothing is left behind ---
 
 
@@ -97,7 +166,7 @@ def lab_folders() -> set[str]:
 @pytest.mark.real("namespaces")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_lab_that_is_stopped_leaves_no_process(number: int) -> None:
-    before = ours()
+    before, folders = ours(), lab_folders()
     started = subprocess.Popen([*LAB, "dead-sandbox"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for _ in range(200):  # until its servers run
         if ours() - before:
@@ -106,11 +175,12 @@ def test_a_lab_that_is_stopped_leaves_no_process(number: int) -> None:
     assert ours() - before
     started.send_signal(number)
     _, err = started.communicate(timeout=20)
-    for _ in range(200):
+    for _ in range(200):  # the kernel ends what is left
         if not ours() - before:
             break
         time.sleep(0.05)
     assert ours() - before == set()
+    assert lab_folders() == folders
     assert started.returncode == (3 if number != signal.SIGKILL else -signal.SIGKILL)
     assert "Traceback" not in err
 
