@@ -11,7 +11,7 @@ BENCHMARK_PARTS := nmap
 
 SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink
 # What the contract calls the core: decided without I/O, tested in every branch.
-CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/verdicts.py,probe/support.py,probe/judge.py,probe/policies/*
+CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/policies/*
 
 .PHONY: lab test lint unit schema clean
 .DELETE_ON_ERROR:

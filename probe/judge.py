@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 
 from probe import __version__
 from probe.baseline import against_observed
-from probe.classify import made_up_addresses, who
+from probe.classify import made_up_addresses
 from probe.documents import Check, Evidence, Plan, Record, Vantage
+from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, passes
 from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict
 from probe.policies.decide import combined_default, decide
 from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
-from probe.support import Group, Knowledge, Seen, gather, group_name, group_of, passes, support
+from probe.signs import who
+from probe.support import support
 from probe.verdicts import look_up
 
 FAIL_ON = ("leak", "difference", "unproven")

@@ -19,6 +19,7 @@ from probe.documents import Attempt, Data, Tls
 from probe.model import HttpRequest
 from probe.sockets import connect, icmp_error, open_socket, os_error, own_address, rst_on_close, version
 from probe.timing import BANNER
+from probe.tls_layer import Layer
 
 # Ports on which the client speaks TLS first (IANA service names https, imaps, submissions, ldaps, domain-s, https-alt).
 TLS_PORTS = frozenset((443, 465, 636, 853, 993, 8443))
@@ -130,6 +131,9 @@ class _Wire:
         self.raw += part
         return part
 
+    async def send(self, data: bytes) -> None:
+        await self.sock.send(data)
+
 
 async def _once(
     address: str, port: int, saying: Saying, started: float, context: ssl.SSLContext | None, again: bool
@@ -180,7 +184,7 @@ async def _speak(wire: _Wire, saying: Saying, context: ssl.SSLContext | None, ad
     if context is not None:
         await _speak_tls(wire, saying.host, context, message)
     elif message is not None:
-        await wire.sock.send(message)
+        await wire.send(message)
         await _listen(wire, wire.receive, wire.raw)
 
 
@@ -197,7 +201,7 @@ async def _listen(wire: _Wire, receive: Callable[[], Awaitable[bytes]], seen: by
 
 
 async def _speak_tls(wire: _Wire, host: str | None, context: ssl.SSLContext, message: bytes | None) -> None:
-    layer = _Layer(wire, context, host)
+    layer = Layer(wire, context, host)
     try:
         await layer.handshake()
     except ssl.SSLCertVerificationError as error:
@@ -219,49 +223,3 @@ async def _speak_tls(wire: _Wire, host: str | None, context: ssl.SSLContext, mes
     if message is not None:
         await layer.send(message)
         await _listen(wire, layer.receive, layer.clear)
-
-
-class _Layer:
-    """TLS over a wire, without a socket of its own, so that the raw bytes stay visible."""
-
-    def __init__(self, wire: _Wire, context: ssl.SSLContext, host: str | None) -> None:
-        self._wire = wire
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self.clear = bytearray()
-
-    async def handshake(self) -> None:
-        while True:
-            try:
-                self.tls.do_handshake()
-                return await self._flush()
-            except ssl.SSLWantReadError:
-                await self._flush()
-                await self._feed()
-
-    async def send(self, message: bytes) -> None:
-        self.tls.write(message)
-        await self._flush()
-
-    async def receive(self) -> bytes:
-        while True:
-            try:
-                part = self.tls.read(_MOST)
-            except ssl.SSLWantReadError:
-                await self._feed()
-            except ssl.SSLError:
-                return b""
-            else:
-                self.clear += part
-                return part
-
-    async def _flush(self) -> None:
-        while self._outgoing.pending:
-            await self._wire.sock.send(self._outgoing.read())
-
-    async def _feed(self) -> None:
-        part = await self._wire.receive()
-        if part:
-            self._incoming.write(part)
-        else:
-            self._incoming.write_eof()

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from probe.classify import is_on_link, made_up_addresses, observe, who
+from probe.classify import made_up_addresses, observe
 from probe.documents import Attempt, Data, DnsAnswer, Icmp, Record, Tls, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Query, Transport
 from probe.report import Enforcer
+from probe.signs import is_on_link, who
 from tests.make import VANTAGE, attempt, check
 
 GW, GW6, OWN, OWN6 = "10.99.0.1", "fd99::1", "10.99.0.2", "fd99::2"

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.codec import to_line
+from probe.contradictions import contradicts
 from probe.documents import Calibration, Data, DnsAnswer, End, Icmp, Plan, Record, Start, Tls
 from probe.errors import UserError
-from probe.evidence import LONGEST_LINE, contradicts, read_evidence
+from probe.evidence import LONGEST_LINE, read_evidence
 from probe.judge import judge
 from probe.model import Query
 from tests.make import RUN_ID, UDP, VANTAGE, attempt, check, plan

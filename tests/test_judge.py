@@ -248,6 +248,16 @@ def test_a_name_with_addresses_of_both_kinds() -> None:
     assert "for another of its addresses" in made.results[0].declared.by
 
 
+def test_a_witness_whose_address_is_allowed_is_none() -> None:
+    policies = parse_policy("p.toml", BY_NAME, Context(lambda path: "", {}))
+    named = check(None, n=2, host="www.test", purpose=Purpose.WITNESS, repeat=True)
+    checks = (control(), named, check(TARGET, n=3))
+    report = judge(
+        plan(*checks, policies=policies), evidence(GOOD_CONTROL, silent(2, "203.0.113.77"), silent(3, TARGET))
+    )
+    assert "no witness was tried over IPv4 TCP" in why(report)
+
+
 def test_a_control_that_is_denied_proves_nothing() -> None:
     report = judge(plan(control(action="deny")), evidence(no_route(1, CONTROL)))
     assert verdict(report, 1) == ("unproven", None)

@@ -1,0 +1,131 @@
+"""Whether a record can be what happened to its check at all: facts that exclude each other, or are none of the check's.
+
+The inside is not trusted. A consistent liar cannot be told from an honest agent; an inconsistent one is told here.
+"""
+
+import math
+from ipaddress import ip_address, ip_network
+
+from probe.documents import Attempt, Check, Record
+from probe.errors import one_line
+
+_LONGEST_RUN = 1e6  # seconds
+
+# What each technique may do, and over which transport. A record that does anything else is no record of it.
+_TCP_STEPS = {"resolve": "udp", "connect": "tcp", "talk": "tcp", "hop1": "tcp"}
+_STEPS: dict[str, dict[str, str]] = {
+    "tcp_connect": _TCP_STEPS,
+    "http_get": _TCP_STEPS,
+    "tls_hello": _TCP_STEPS,
+    "udp_datagram": {"resolve": "udp", "send": "udp", "hop1": "udp"},
+    "dns_query": {"query": "any"},
+}
+_RESULTS: dict[str, tuple[str, ...]] = {
+    "listen": ("error",),
+    "resolve": ("answered", "silent", "error"),
+    "connect": ("connected", "silent", "error"),
+    "hop1": ("connected", "answered", "silent", "error"),
+    "talk": ("answered", "silent", "error"),
+    "send": ("answered", "silent", "error"),
+    "query": ("answered", "connected", "silent", "error"),
+}
+# Techniques that may say that they cannot run. None yet: all of them need a plain socket only.
+_MAY_NOT_RUN: frozenset[str] = frozenset()
+
+
+def contradicts(check: Check, record: Record) -> str | None:
+    """Why `record` cannot be what happened to `check`, or None."""
+    if record.not_run is not None and (record.attempts or check.technique not in _MAY_NOT_RUN):
+        return "not run, by a technique that always can"
+    seen: set[tuple[str, str | None, bool]] = set()
+    connected: set[tuple[str | None, bool]] = set()
+    for attempt in record.attempts:
+        problem = _impossible(attempt) or _not_ours(check, attempt) or _elsewhere(check, attempt)
+        place = (attempt.step, attempt.address, attempt.again)
+        if problem is None and attempt.step in ("connect", "send", "hop1") and place in seen:
+            problem = "the same attempt twice"
+        if problem is None and attempt.step == "talk" and (attempt.address, attempt.again) not in connected:
+            problem = "a conversation without a connection"
+        if problem is not None:
+            return problem
+        seen.add(place)
+        if attempt.step == "connect" and attempt.result == "connected":
+            connected.add((attempt.address, attempt.again))
+    return None
+
+
+def _impossible(attempt: Attempt) -> str | None:
+    """Facts that exclude each other, whatever the technique."""
+    answered = attempt.result in ("answered", "connected")
+    brought = attempt.data is not None or attempt.dns is not None or bool(attempt.tls and attempt.tls.handshake)
+    addresses = (attempt.address, attempt.source, attempt.icmp.offender if attempt.icmp else None)
+    table = (
+        (not all(is_time(value) for value in (attempt.t, attempt.elapsed)), "a time that is none"),
+        (not all(_is_address(text) for text in addresses), "an address that is none"),
+        (answered and bool(attempt.error or attempt.icmp), "answered and failed at once"),
+        (attempt.result == "error" and not attempt.error, "failed without an error"),
+        (attempt.result == "error" and brought, "failed and answered at once"),
+        (attempt.result == "error" and attempt.stage is None and attempt.step != "listen", "failed nowhere"),
+        (attempt.result == "silent" and bool(attempt.error or attempt.icmp or brought), "silent and answered at once"),
+        (attempt.result == "answered" and not brought, "answered without an answer"),
+        (attempt.data is not None and attempt.data.bytes < 1, "an answer without bytes"),
+        (attempt.routed is not None and attempt.error != "EADDRNOTAVAIL", "a route that was not looked up"),
+        (attempt.tries < (1 if attempt.result != "error" else 0), "never tried"),
+    )
+    return next((problem for wrong, problem in table if wrong), None)
+
+
+def is_time(value: float) -> bool:
+    """Whether `value` can be a time within a run."""
+    return math.isfinite(value) and 0 <= value <= _LONGEST_RUN
+
+
+def _is_address(text: str | None) -> bool:
+    if text is None:
+        return True
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_network(text: str) -> bool:
+    """Whether `text` is a CIDR."""
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _not_ours(check: Check, attempt: Attempt) -> str | None:
+    """Whether the check's technique does such a thing."""
+    if attempt.result not in _RESULTS[attempt.step]:
+        return f"a step {attempt.step} that is {attempt.result}"
+    if attempt.step == "listen":
+        return None if check.self_test is not None else "a listener that was not ordered"
+    transport = _STEPS[check.technique].get(attempt.step)
+    if check.query is not None and transport == "any":
+        transport = check.query.transport.value
+    if transport != attempt.transport.value or (attempt.step == "resolve" and check.destination.host is None):
+        return f"a step {attempt.step} over {attempt.transport.value}, which {check.technique} does not take here"
+    return None
+
+
+def _elsewhere(check: Check, attempt: Attempt) -> str | None:
+    destination = check.destination
+    if attempt.step == "resolve":
+        return None
+    if destination.address is not None and attempt.address != destination.address:
+        return f"an attempt to {one_line(str(attempt.address))[:60]}, not to {destination.address}"
+    if attempt.step != "listen" and attempt.port is None:
+        return "an attempt to no port"
+    if destination.port is not None and attempt.port not in (destination.port, None):
+        return f"an attempt to port {attempt.port}, not to {destination.port}"
+    asked = check.query
+    if asked is not None and attempt.dns is not None:
+        suffix = asked.name.replace("{token}", "").lower().rstrip(".")
+        if attempt.dns.type != asked.type or not attempt.dns.name.lower().rstrip(".").endswith(suffix):
+            return "an answer to another question"
+    return None

@@ -1,0 +1,194 @@
+"""What a run as a whole knows: which controls answered, which witnesses were stopped, what got out, what never works.
+
+Everything is kept apart by (IP version, transport): a control over IPv4 says nothing about IPv6.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from probe.classify import observe, outcomes
+from probe.documents import Attempt, Check, Record, Vantage
+from probe.model import Action, Channel, Destination, Outcome, Purpose, Transport
+from probe.report import Observed
+from probe.signs import is_on_link, who
+from probe.verdicts import SELF_TEST_PASSES
+
+Group = tuple[int, Transport]
+
+_AT_ONCE = (Outcome.NO_ROUTE, Outcome.DENIED)
+
+
+def group_name(group: Group) -> str:
+    """`IPv4 TCP`."""
+    return f"IPv{group[0]} {group[1].value.upper()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One row with its outcome, and the outcome of each address that it tried."""
+
+    check: Check
+    record: Record | None
+    observed: Observed
+    each: tuple[tuple[Attempt, Observed], ...] = ()
+
+    @classmethod
+    def of(cls, check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str]) -> "Seen":
+        """The row, with its addresses told apart."""
+        observed = observe(check, record, vantage, made_up)
+        tried = record is not None and record.not_run is None
+        each = outcomes(check, record, vantage, made_up) if tried and record else []
+        return cls(check, record, observed, tuple(each))
+
+    def groups(self, *wanted: Outcome) -> set[Group]:
+        """The groups in which one of its addresses had one of the `wanted` outcomes."""
+        return {group_of(attempt) for attempt, one in self.each if one.outcome in wanted and attempt.address}
+
+
+def group_of(attempt: Attempt) -> Group:
+    """IP version and transport of an attempt that has an address. A v4-mapped address sends IPv4 packets."""
+    address = attempt.address or ""
+    mapped = ":" in address and ip_address(address).ipv4_mapped is not None  # type: ignore[union-attr]
+    return 6 if ":" in address and not mapped else 4, attempt.transport
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The run's own evidence about itself."""
+
+    controls: dict[Group, list[Destination]] = field(default_factory=dict)  # those that answered, before and after
+    ends_near: set[Group] = field(default_factory=set)  # a control's application bytes came from the next hop
+    control_problems: dict[Group, str] = field(default_factory=dict)  # why one does not count
+    witnesses: dict[Group, list[Seen]] = field(default_factory=dict)
+    companions: dict[tuple[Group, int | None], list[Seen]] = field(default_factory=dict)  # a witness on another port
+    leaks: dict[Group, str] = field(default_factory=dict)  # a denied destination that got out
+    failed_self_tests: dict[Group, str] = field(default_factory=dict)
+    isolated: bool = False
+
+
+def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
+    """Everything that single rows are supported by."""
+    known = Knowledge(isolated=_isolated(rows))
+    for row in rows:
+        if row.check.purpose is Purpose.SELF_TEST:
+            _self_test(row, known)
+        elif row.check.purpose is Purpose.WITNESS:
+            _witness(row, known)
+        elif row.check.repeat:
+            _control(row, known, vantage)
+    hosts = {_host(seen.check) for found in known.witnesses.values() for seen in found}
+    for row in rows:
+        if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS:
+            for group in _groups_tried(row):
+                known.companions.setdefault((group, row.check.destination.port), []).append(row)
+        if row.check.declared.action is Action.DENY and row.check.purpose is not Purpose.SELF_TEST:
+            _leaks(row, known)
+    return known
+
+
+def _witness(row: Seen, known: Knowledge) -> None:
+    if row.check.declared.action is Action.DENY:
+        for group in _groups_tried(row):
+            known.witnesses.setdefault(group, []).append(row)
+
+
+def _leaks(row: Seen, known: Knowledge) -> None:
+    for attempt, one in row.each:
+        if _got_out(one) or (spoke_near(row, attempt, one) and group_of(attempt) in known.ends_near):
+            known.leaks.setdefault(group_of(attempt), row.check.id)
+
+
+def _groups_tried(row: Seen) -> set[Group]:
+    return {group_of(attempt) for attempt, _ in row.each if attempt.address}
+
+
+def _host(check: Check) -> str | None:
+    return check.destination.host or check.destination.address
+
+
+def _got_out(one: Observed) -> bool:
+    return one.outcome is Outcome.REACHED or (one.outcome is Outcome.REFUSED and who(one.enforcer) == "peer")
+
+
+def spoke_near(row: Seen, attempt: Attempt, one: Observed) -> bool:
+    """Application bytes, from the next hop."""
+    near = one.outcome is Outcome.INTERCEPTED and one.enforcer is not None and one.enforcer.hop == 1
+    return near and row.record is not None and any(a.data and a.address == attempt.address for a in row.record.attempts)
+
+
+def _isolated(rows: Iterable[Seen]) -> bool:
+    """Nothing works, and the kernel says why: every attempt failed at once, with direct ones in both IP versions."""
+    direct: set[int] = set()
+    for row in rows:
+        if row.check.purpose is Purpose.SELF_TEST or row.record is None:
+            continue
+        for attempt in row.record.attempts:
+            if not _never_left(attempt):
+                return False
+        if any(one.outcome not in (*_AT_ONCE, Outcome.NAME_UNRESOLVED) for _, one in row.each):
+            return False
+        if row.check.query is None:  # a resolver without a route says little of the rest of the world
+            direct |= {version for version, _ in row.groups(*_AT_ONCE)}
+    return direct == {4, 6}
+
+
+def _never_left(attempt: Attempt) -> bool:
+    """The kernel refused the call at once; or the packet went to this host's own loopback, where nobody listened."""
+    if attempt.result != "error" or attempt.error == "budget":
+        return False
+    if attempt.error == "ECONNREFUSED" and attempt.address is not None:
+        return ip_address(attempt.address).is_loopback
+    return attempt.stage != "receive" and attempt.icmp is None
+
+
+def _self_test(row: Seen, known: Knowledge) -> None:
+    check = row.check
+    if not passes(row):
+        version = 6 if ":" in (check.destination.address or "") else 4
+        told = f"{check.id} was {row.observed.outcome.value}"
+        known.failed_self_tests.setdefault((version, _transport(check)), told)
+
+
+def _transport(check: Check) -> Transport:
+    return Transport.UDP if check.channel is Channel.UDP else Transport.TCP
+
+
+def passes(row: Seen) -> bool:
+    """Whether a self-test row did what it must."""
+    kind = row.check.self_test
+    return kind is not None and row.observed.outcome in SELF_TEST_PASSES[kind.value]
+
+
+def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
+    """A control counts if application bytes came from beyond the local network, at the start and at the end."""
+    for attempt, one in row.each:
+        if attempt.step == "resolve" or not attempt.address:
+            for version in (4, 6):
+                told = f"control {row.check.destination} was {one.outcome.value}"
+                known.control_problems.setdefault((version, _transport(row.check)), told)
+            continue
+        group = group_of(attempt)
+        problem = _not_a_control(row, attempt, one, vantage)
+        if spoke_near(row, attempt, one) and row.check.declared.action is Action.ALLOW:
+            known.ends_near.add(group)
+        if problem is None:
+            known.controls.setdefault(group, []).append(row.check.destination)
+        else:
+            known.control_problems.setdefault(group, f"control {row.check.destination} {problem}")
+
+
+def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage | None) -> str | None:
+    assert row.record is not None
+    assert attempt.address is not None
+    if row.check.declared.action is not Action.ALLOW:
+        return "is not declared as allowed"
+    if one.outcome is not Outcome.REACHED:
+        return f"was {one.outcome.value}"
+    if ip_address(attempt.address).is_loopback or is_on_link(attempt.address, vantage) is not False:
+        return "is not known to lie beyond the local network"
+    talks = [a for a in row.record.attempts if a.address == attempt.address and a.data is not None]
+    first, last = [a.t for a in talks if not a.again], [a.t for a in talks if a.again]
+    if not last:
+        return "no longer answered at the end of the run"
+    return None if first and max(first) < min(last) else "did not answer at the start of the run"
