@@ -20,7 +20,7 @@ from probe.sockets import raise_file_limit
 from probe.techniques import load
 from probe.techniques.base import Pace, Probe
 from probe.techniques.names import Names
-from probe.timing import LONGEST, deadlines, estimate
+from probe.timing import ALONE, LONGEST, deadlines, estimate
 from probe.vantage import look, tentative
 
 _DAD_SECONDS = 3.0
@@ -75,10 +75,13 @@ class _Run:
 
         Where no control ever answered, no silence can be believed, and nothing is gained by asking again.
         """
-        if not any(order.early and attempts[-1].result != "silent" for order, attempts in self._open.values()):
+        if not any(order.early and any(map(_answered, attempts)) for order, attempts in self._open.values()):
             return
-        await trio.sleep(_RETRY_GAP)
-        for order, _ in list(self._open.values()):
+        # A host farther away than the controls, and the kernel's own retransmission, have time: nothing is in a hurry.
+        self._deadlines = ALONE
+        # Witnesses first: a control's conversation must not use up what a limit still lets pass.
+        for order, _ in sorted(self._open.values(), key=lambda pair: pair[0].early):
+            await trio.sleep(_RETRY_GAP)
             await self._phase([order], again=True)
 
     async def _settle(self) -> None:
@@ -155,6 +158,10 @@ class _Run:
         # Microseconds: a longer fraction is noise that every reader would have to carry.
         rounded = (replace(a, t=round(a.t, 6), elapsed=round(a.elapsed, 6)) for a in attempts)
         self._emit(Record(order.n, tuple(rounded)))
+
+
+def _answered(attempt: Attempt) -> bool:
+    return attempt.step in ("connect", "send") and attempt.result in ("connected", "answered")
 
 
 def _by_a_router(attempt: Attempt) -> bool:

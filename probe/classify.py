@@ -39,9 +39,9 @@ _WORST_FIRST: tuple[tuple[Outcome, str], ...] = (
     (O.REJECTED, "unknown"),
     (O.REJECTED, "neighbour"),
     (O.PROXY_DENIED, "unknown"),
-    (O.SILENT, "*"),
-    (O.NAME_UNRESOLVED, "*"),
+    (O.NAME_UNRESOLVED, "*"),  # half of a name that was never looked up
     (O.NAME_DENIED, "*"),
+    (O.SILENT, "*"),
     (O.REFUSED, "beyond"),
     (O.REJECTED, "beyond"),
     (O.REFUSED, "filter"),
@@ -125,15 +125,18 @@ def _of_address(
 ) -> tuple[Attempt, Observed]:
     """Any answer to any try counts; silence is what is left."""
     address = group[0].address or ""
-    if check.destination.host is not None and (_sunk(address) or address in made_up):
-        # This very host, or the address that the resolver gives for names which do not exist.
+    if check.destination.host is not None and _sunk(address):  # this very host
         return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))
     for attempt in group:
         if attempt.result in ("connected", "answered"):
             later = [a for a in record.attempts if a.step in ("talk", "hop1") and a.address == attempt.address]
             if attempt.result == "answered":  # a datagram is its own conversation
                 later.append(attempt)
-            return attempt, _of_accept(check, later, vantage)
+            seen = _of_accept(check, later, vantage)
+            if seen.outcome is O.REACHED and check.destination.host is not None and address in made_up:
+                # The resolver gives this address for names which do not exist: a block page, or a proxy for all names.
+                seen = Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
+            return attempt, seen
     failed = [(attempt, of_error(attempt, vantage)) for attempt in group if attempt.result == "error"]
     if failed:
         return min(failed, key=lambda pair: _rank(pair[1]))

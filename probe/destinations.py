@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from probe.addresses import DOCUMENTATION, RESERVED, is_connectable, is_reserved, random_public
-from probe.model import Action, Destination, Policy, Purpose, Rule, Transport
+from probe.model import Action, Channel, Destination, Policy, Purpose, Rule, Transport
+from probe.policies.decide import decide
 from probe.policies.patterns import single_host
 from probe.scenario import CheckSpec
 
@@ -47,6 +48,7 @@ class Target:
 
 Generator = Callable[[CheckSpec, Sequence[Policy], Choices], Iterator[Target]]
 
+_MOST_PORTS = 16
 # An entry without ports means any port; one is tried, and nobody promises that it answers.
 _ANY_PORT = 443
 
@@ -76,15 +78,17 @@ def _endpoints(purpose: Purpose, transport: Transport) -> Generator:
     return generate
 
 
-def _witness_ports(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+def _witness_ports(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:
     """The operator's witnesses on other ports: a filter may stop their own port only."""
     named = [e.destination for e in choices.witnesses if e.transport is Transport.TCP and choices.own_witnesses]
-    taken = {(d.host, d.address, d.port) for d in named}
+    denied = {port for p in policies for rule in p.rules if rule.action is Action.DENY for port in rule.ports}
+    seen = set(named)
     for destination in named:
-        for port in spec.ports:
-            if (destination.host, destination.address, port) not in taken:
-                taken.add((destination.host, destination.address, port))
-                yield Target(replace(destination, port=port))
+        for port in (*spec.ports, *sorted(denied - set(spec.ports))[:_MOST_PORTS]):
+            other = replace(destination, port=port)
+            if other not in seen and decide(policies, other, Channel.TCP).action is Action.DENY:
+                seen.add(other)
+                yield Target(other)
 
 
 def _declared(transport: Transport) -> Generator:

@@ -58,7 +58,8 @@ class Knowledge:
     """The run's own evidence about itself."""
 
     controls: dict[Group, list[Destination]] = field(default_factory=dict)  # those that answered, before and after
-    ends_near: set[Group] = field(default_factory=set)  # a control's application bytes came from the next hop
+    reserved: set[Group] = field(default_factory=set)  # an address where nobody lives was tried
+    interceptor: set[Group] = field(default_factory=set)  # … and the next hop answered for it
     control_problems: dict[Group, str] = field(default_factory=dict)  # why one does not count
     witnesses: dict[Group, list[Seen]] = field(default_factory=dict)
     companions: dict[tuple[Group, int | None], list[Seen]] = field(default_factory=dict)  # a witness on another port
@@ -79,6 +80,8 @@ def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
             _control(row, known, vantage)
     hosts = {_host(seen.check) for found in known.witnesses.values() for seen in found}
     for row in rows:
+        _reserved(row, known)
+    for row in rows:
         if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS:
             for group in _groups_tried(row):
                 known.companions.setdefault((group, row.check.destination.port), []).append(row)
@@ -95,8 +98,26 @@ def _witness(row: Seen, known: Knowledge) -> None:
 
 def _leaks(row: Seen, known: Knowledge) -> None:
     for attempt, one in row.each:
-        if _got_out(one) or (spoke_near(row, attempt, one) and group_of(attempt) in known.ends_near):
+        if _got_out(one) or is_near(row, attempt, one, known):
             known.leaks.setdefault(group_of(attempt), row.check.id)
+
+
+def _reserved(row: Seen, known: Knowledge) -> None:
+    for attempt, one in row.each if row.check.reserved else ():
+        known.reserved.add(group_of(attempt))
+        if spoke_near(row, attempt, one):
+            known.interceptor.add(group_of(attempt))
+
+
+def is_near(row: Seen, attempt: Attempt, one: Observed, known: Knowledge) -> bool:
+    """Application bytes of a live destination that end at the next hop, because everything here does.
+
+    A user-mode network (slirp, pasta, gVisor) ends every connection there. An interceptor does too, but it answers for
+    addresses where nobody lives as well; and where a control lies beyond, the next hop is not the end of everything.
+    """
+    group = group_of(attempt)
+    everything = group in known.reserved and group not in known.interceptor and group not in known.controls
+    return everything and not row.check.reserved and spoke_near(row, attempt, one)
 
 
 def _groups_tried(row: Seen) -> set[Group]:
@@ -170,8 +191,6 @@ def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
             continue
         group = group_of(attempt)
         problem = _not_a_control(row, attempt, one, vantage)
-        if spoke_near(row, attempt, one) and row.check.declared.action is Action.ALLOW:
-            known.ends_near.add(group)
         if problem is None:
             known.controls.setdefault(group, []).append(row.check.destination)
         else:
@@ -187,6 +206,9 @@ def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage 
         return f"was {one.outcome.value}"
     if ip_address(attempt.address).is_loopback or is_on_link(attempt.address, vantage) is not False:
         return "is not known to lie beyond the local network"
+    tests = [a for a in row.record.attempts if a.address == attempt.address and a.step == "hop1"]
+    if not any(a.result == "silent" or (a.result == "error" and a.stage == "receive") for a in tests):
+        return "could not be tested for its distance"
     talks = [a for a in row.record.attempts if a.address == attempt.address and a.data is not None]
     first, last = [a.t for a in talks if not a.again], [a.t for a in talks if a.again]
     if not last:

@@ -23,12 +23,13 @@ from probe.model import (
 )
 from probe.policies.decide import decide
 from probe.scenario import CheckSpec, Scenario
-from probe.timing import BANNER, LONGEST, deadlines, syn_retransmissions
+from probe.timing import ALONE, BANNER, LONGEST, deadlines, syn_retransmissions
 
 # Names under the operator's zone are answered by this text: `*.ZONE TXT "egress-probe"`.
 ZONE_TEXT = "egress-probe"
 
 SELF_TEST = "self-test"
+MOST_ADDRESSES = 4  # of a name
 # Looking up a name: A and AAAA, three servers, each question sent twice.
 _LOOKUP = 2 * 3 * 2
 # Seconds for what follows an accept, for DNS, and for lone retries: the slowest of them bounds a run from above.
@@ -56,7 +57,7 @@ def make_plan(inputs: Inputs) -> Plan:
     seen: Counter[str] = Counter()
     rows = (*_self_tests(), *_scenario_checks(inputs))
     silence = deadlines(inputs.settings.deadline or LONGEST, inputs.settings.tries).total
-    again = syn_retransmissions(silence)
+    again = syn_retransmissions(max(silence, ALONE.total))
     checks = _numbered([_finished(check, seen, inputs.traits[check.technique], again) for check in rows])
     return Plan(
         schema=PLAN_SCHEMA,
@@ -110,7 +111,7 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     # What is expected to answer calibrates the others, and must still answer when they are done. A witness is tried
     # again then, alone: a limit on new connections may have stopped it in the crowd.
     control = target.purpose is Purpose.CONTROL or (allowed and target.answers)
-    witness = target.purpose is Purpose.WITNESS
+    witness = target.purpose is Purpose.WITNESS and spec.technique in ("tcp_connect", "udp_datagram")
     return Check(
         n=0,
         id="",
@@ -151,7 +152,7 @@ def _finished(check: Check, seen: Counter[str], traits: Traits, again: int) -> C
     """`check` with a unique id, and what it sends and costs. `again`: SYNs that the kernel adds to a silent connect."""
     wanted = _id(check)
     seen[wanted] += 1
-    addresses, lookups = (4, _LOOKUP) if check.destination.host and traits.resolves else (1, 0)
+    addresses, lookups = (MOST_ADDRESSES, _LOOKUP) if check.destination.host and traits.resolves else (1, 0)
     cost = (
         0
         if check.skip
@@ -188,5 +189,6 @@ def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
     packets = sum(check.packets for check in checks) + len(checks) * (settings.tries - 1)
     silence = deadlines(settings.deadline or LONGEST, settings.tries).total
     paced = packets / settings.rate if settings.rate else 0.0
-    # Early rows, the others, the closing controls; then what answers takes, and lone retries.
-    return Budget(packets, round(paced + 3 * silence + 3 * _CONVERSATION + _RETRIES, 1))
+    # Early rows, the others, what answers takes, lone retries; then controls and witnesses, one by one.
+    closing = sum(check.repeat for check in checks) * (ALONE.total * MOST_ADDRESSES + _CONVERSATION + 1.1)
+    return Budget(packets, round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + closing, 1))

@@ -150,7 +150,8 @@ def is_on_link(address: str, vantage: Vantage | None) -> bool | None:
     if vantage is None or vantage.on_link is None:
         return None
     parsed = ip_address(address)
-    return parsed.is_link_local or any(parsed in ip_network(net) for net in vantage.on_link)
+    # Linux forwards IPv4 link-local addresses; only IPv6 ones never cross a router.
+    return (parsed.version == 6 and parsed.is_link_local) or any(parsed in ip_network(net) for net in vantage.on_link)
 
 
 def failure_of(error: str) -> str:

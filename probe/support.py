@@ -4,12 +4,15 @@ Silence under a deny is believed only if, for the same IP version and transport,
 hop, nothing denied got out, and every witness was stopped, one of them alike.
 """
 
-from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, spoke_near
+from probe.documents import Attempt
+from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, is_near
 from probe.model import Action, Outcome, Transport
 from probe.report import Observed
 from probe.signs import who
 from probe.verdicts import Support
 
+# Outcomes that prove nothing by themselves, unless a known filter stands behind them.
+_NEEDS_MORE = (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED)
 _UNCLEAR = (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED)
 # A witness that ended in another way than these was not shown to be stopped.
 _STOPPED = (Outcome.SILENT, Outcome.DENIED, Outcome.NO_ROUTE)
@@ -24,7 +27,7 @@ def support(row: Seen, known: Knowledge) -> tuple[Support, str]:
     if action is Action.ALLOW:
         return _for_allow(row, known), ""
     if outcome is Outcome.INTERCEPTED:
-        near = any(spoke_near(row, a, one) and group_of(a) in known.ends_near for a, one in row.each)
+        near = any(is_near(row, attempt, one, known) for attempt, one in row.each)
         return (Support.NEAR if near else Support.NONE), ""
     if outcome is Outcome.NAME_UNRESOLVED:
         return (Support.ISOLATED if known.isolated else Support.NONE), ""
@@ -54,19 +57,22 @@ def _spoke(row: Seen) -> bool:
 
 
 def _for_silence(row: Seen, known: Knowledge) -> tuple[Support, str]:
-    """The silence rule, for each IP version and transport that this row was stopped in."""
-    reasons = []
-    for group in sorted(row.groups(row.observed.outcome)):
-        missing = _missing(group, row, known)
+    """The silence rule, for every address of the row that is not proven to be stopped by itself."""
+    reasons: dict[Group, str] = {}
+    for attempt, one in row.each:
+        if one.outcome not in _NEEDS_MORE or who(one.enforcer) == "filter":
+            continue
+        if not attempt.address:
+            return Support.NONE, "no address was tried"
+        group = group_of(attempt)
+        missing = _missing(group, row, one, known)
         if missing is not None:
             return Support.NONE, missing
-        reasons.append(_present(group, known))
-    if not reasons:
-        return Support.NONE, "no address was tried"
-    return Support.CORROBORATED, "; ".join(reasons)
+        reasons[group] = _present(group, known)
+    return Support.CORROBORATED, "; ".join(reasons[group] for group in sorted(reasons))
 
 
-def _missing(group: Group, row: Seen, known: Knowledge) -> str | None:
+def _missing(group: Group, row: Seen, one: Observed, known: Knowledge) -> str | None:
     name = group_name(group)
     if group in known.leaks:
         return f"over {name} another denied destination got out ({known.leaks[group]})"
@@ -77,34 +83,50 @@ def _missing(group: Group, row: Seen, known: Knowledge) -> str | None:
     if not witnesses:
         return f"no witness was tried over {name}"
     for witness in witnesses:
-        if not all(_is_stopped(one) for attempt, one in witness.each if group_of(attempt) == group):
+        if not all(_is_stopped(seen) for _, seen in _tries(witness, group)):
             return f"the witness {witness.check.destination} was {witness.observed.outcome.value}"
-    for other in known.companions.get((group, row.check.destination.port), []):
-        if not all(_is_stopped(one) for attempt, one in other.each if group_of(attempt) == group):
-            return f"the witness's host was {other.observed.outcome.value} on this port ({other.check.destination})"
-    alike = [witness for witness in witnesses if _stopped_alike(witness, group, row)]
+        if witness.check.repeat and not any(attempt.again for attempt, _ in _tries(witness, group)):
+            return f"the witness {witness.check.destination} was not tried again, alone"
+    alike = [witness for witness in witnesses if _stopped_alike(witness, group, one)]
     if not alike:
         first = witnesses[0]
         return f"the witness {first.check.destination} was stopped in another way ({first.observed.outcome.value})"
-    if group[1] is Transport.UDP and not any(_same_service(witness, group, known) for witness in alike):
-        return "no control shows that the witness's service answers a bare datagram (give both the same port)"
+    return _wrong_port(group, row, alike, known)
+
+
+def _wrong_port(group: Group, row: Seen, alike: list[Seen], known: Knowledge) -> str | None:
+    """A filter may know single ports only: the witness's host must be stopped on this row's port too."""
+    port = row.check.destination.port
+    if group[1] is Transport.UDP:
+        # No handshake: only a service that answered the control's datagram is known to answer the witness's.
+        same = {w.check.destination.port for w in alike} & {control.port for control in known.controls[group]}
+        return None if port in same else f"no control and witness for UDP port {port}"
+    others = known.companions.get((group, port), [])
+    for other in others:
+        if not all(_is_stopped(one) for _, one in _tries(other, group)):
+            return f"the witness's host was {other.observed.outcome.value} on this port ({other.check.destination})"
+    if not others and port not in {witness.check.destination.port for witness in alike}:
+        return f"no witness was tried on port {port}"
     return None
+
+
+def _tries(row: Seen, group: Group) -> list[tuple[Attempt, Observed]]:
+    """Every try of `row` in `group`, each with the outcome of its address."""
+    assert row.record is not None
+    by_address = {attempt.address: one for attempt, one in row.each if group_of(attempt) == group}
+    tried = [a for a in row.record.attempts if a.step in ("connect", "send", "query") and a.address in by_address]
+    return [(attempt, by_address[attempt.address]) for attempt in tried]
 
 
 def _is_stopped(one: Observed) -> bool:
     return one.outcome in _STOPPED or (one.outcome in _STOPPED_BY and who(one.enforcer) in ("filter", "beyond"))
 
 
-def _same_service(witness: Seen, group: Group, known: Knowledge) -> bool:
-    """UDP has no handshake: only a service that answered the control's datagram is known to answer the witness's."""
-    return witness.check.destination.port in {control.port for control in known.controls[group]}
-
-
-def _stopped_alike(witness: Seen, group: Group, row: Seen) -> bool:
-    """As silent as `row`, or rejected by the same router. A witness stopped elsewhere says nothing about this row."""
-    if row.observed.outcome is Outcome.SILENT:
+def _stopped_alike(witness: Seen, group: Group, one: Observed) -> bool:
+    """As silent as `one`, or rejected by the same router. A witness stopped elsewhere says nothing about it."""
+    if one.outcome is Outcome.SILENT:
         return group in witness.groups(Outcome.SILENT)
-    mine, its = row.observed.enforcer, witness.observed.enforcer
+    mine, its = one.enforcer, witness.observed.enforcer
     return mine is not None and its is not None and mine.address is not None and mine.address == its.address
 
 

@@ -35,6 +35,10 @@ def syn_retransmissions(seconds: float) -> int:
     return sum(again <= seconds for again in _SYN_AGAIN)
 
 
+# For one address tried alone, at the end of a run.
+ALONE = Deadlines(answer=1.5, spacing=0.5, tries=2)
+
+
 def estimate(samples: Iterable[float]) -> float:
     """The deadline for one try, from round trips in the order in which they were seen."""
     smoothed: float | None = None

@@ -18,7 +18,7 @@ class Support(StrEnum):
     EXPECTED = "expected"  # allow: somebody is known to answer there
     SPOKE = "spoke"  # allow: application bytes came back, from whom is not proven
     ISOLATED = "isolated"  # nothing works at all, and the kernel says why
-    NEAR = "near"  # deny: application bytes from the next hop, where the controls end as well
+    NEAR = "near"  # deny: application bytes of a live destination, in a network where all ends at the next hop
 
 
 class Row(NamedTuple):
@@ -46,9 +46,9 @@ TABLE: tuple[Row, ...] = (
     # An accept shows that somebody completed the handshake: a NAT redirect, a SYN proxy or a layer-7 filter does too.
     Row(_D, _O.ACCEPTED, None, None, _UNPROVEN, None,
         "{where} accepted, but nothing shows who did: no application data came back."),
-    # A gateway that is itself the far end of everything, controls included: its bytes are all the bytes there are.
+    # A user-mode network (slirp, pasta, gVisor) ends every connection at the next hop and carries it on.
     Row(_D, _O.INTERCEPTED, None, _S.NEAR, _LEAK, _PRESUMED,
-        "Application data came back from the next hop, where the controls end too, although {by} denies it."),
+        "{where} answered with application data, through a next hop that ends all connections; {by} denies it."),
     Row(_D, _O.INTERCEPTED, None, None, _UNPROVEN, None,
         "Something on the way answered in place of {where}; whether it passes data on is not known."),
     # The target's own RST means that the packet arrived there, and an answer came back.

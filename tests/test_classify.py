@@ -100,6 +100,7 @@ def test_on_link() -> None:
     assert is_on_link(GW, VANTAGE) is True
     assert is_on_link("fe80::1", VANTAGE) is True
     assert is_on_link("10.98.0.1", VANTAGE) is False
+    assert is_on_link("169.254.7.1", VANTAGE) is False  # Linux forwards IPv4 link-local addresses
     assert is_on_link(GW, None) is None
     assert is_on_link(GW, replace(VANTAGE, on_link=None)) is None
 
@@ -177,7 +178,7 @@ def test_the_address_of_a_name_that_does_not_exist_is_a_block_page() -> None:
     assert made_up == {"203.0.113.66", "203.0.113.67"}
     row = check(None, host="evil.test")
     tried = Record(1, (attempt("connected", "203.0.113.66"), talk(BYTES, address="203.0.113.66")))
-    assert observe(row, tried, VANTAGE, made_up).outcome == "name_denied"
+    assert observe(row, tried, VANTAGE, made_up).outcome == "intercepted"
 
 
 def test_half_a_name_that_was_never_looked_up_keeps_the_row_open() -> None:

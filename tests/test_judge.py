@@ -20,6 +20,7 @@ def reached(address: str, again: bool = False, **more: object) -> tuple[Attempt,
     return (
         attempt("connected", address, **common),
         attempt("answered", address, step="talk", data=BYTES, **common),
+        attempt("silent", address, step="hop1", **common),
     )
 
 
@@ -29,11 +30,11 @@ def control(n: int = 1, address: str = CONTROL, **more: object) -> Check:
 
 
 def witness(n: int = 2, address: str = WITNESS, **more: object) -> Check:
-    return check(address, n=n, purpose=Purpose.WITNESS, answers=True, **more)
+    return check(address, n=n, purpose=Purpose.WITNESS, answers=True, repeat=True, **more)
 
 
 def silent(n: int, address: str) -> Record:
-    return Record(n, (attempt(address=address),))
+    return Record(n, (attempt(address=address), attempt(address=address, again=True)))
 
 
 GOOD_CONTROL = Record(1, (*reached(CONTROL), *reached(CONTROL, again=True)))
@@ -64,11 +65,14 @@ BAD = [
     ("dead at the start", (Record(1, reached(CONTROL, again=True)), silent(2, WITNESS)), "did not answer at the start"),
     ("closed before it opened", (Record(1, (*reached(CONTROL, t=8.0), *reached(CONTROL, again=True, t=7.0))), silent(2, WITNESS)), "did not answer at the start"),
     ("the witness itself may have refused", (GOOD_CONTROL, Record(2, (attempt("error", WITNESS, stage="receive", error="ECONNREFUSED"),))), "the witness 198.51.100.7:443 was refused"),
+    ("the witness was not tried again", (GOOD_CONTROL, Record(2, (attempt(address=WITNESS),))), "the witness 198.51.100.7:443 was not tried again, alone"),
+    ("the control's distance is not known", (Record(1, tuple(a for a in GOOD_CONTROL.attempts if a.step != "hop1")), silent(2, WITNESS)), "could not be tested for its distance"),
+    ("the distance test was refused", (Record(1, tuple(replace(a, result="error", stage="socket", error="EPERM") if a.step == "hop1" else a for a in GOOD_CONTROL.attempts)), silent(2, WITNESS)), "could not be tested for its distance"),
     ("a leak", (GOOD_CONTROL, Record(2, reached(WITNESS))), "another denied destination got out"),
     ("the witness accepted", (GOOD_CONTROL, Record(2, (attempt("connected", WITNESS),))), "the witness 198.51.100.7:443 was accepted"),
     (
         "the witness was stopped by something else",
-        (GOOD_CONTROL, Record(2, (attempt("error", WITNESS, stage="connect", error="EACCES"),))),
+        (GOOD_CONTROL, Record(2, tuple(attempt("error", WITNESS, stage="connect", error="EACCES", again=a) for a in (False, True)))),
         "stopped in another way (denied)",
     ),
 ]  # fmt: skip
@@ -155,12 +159,38 @@ def test_a_filter_for_one_port_is_seen_by_the_witness_on_the_other() -> None:
     assert [verdict(dropped, n) for n in (3, 4, 5)] == [("conforms", "corroborated")] * 3
 
 
+def test_no_witness_on_a_port_proves_nothing_about_it() -> None:
+    shell = check(TARGET, 22, n=4)
+    silences = (GOOD_CONTROL, silent(2, WITNESS), silent(3, TARGET), Record(4, (attempt(port=22),)))
+    report = judge(plan(*CHECKS, shell), evidence(*silences))
+    assert verdict(report, 4) == ("unproven", None)
+    assert "no witness was tried on port 22" in why(report, 4)
+
+
+def test_every_address_of_a_name_must_be_supported() -> None:
+    named = check(None, n=3, host="evil.test")
+    six = attempt("error", V6, stage="receive", error="EACCES", icmp=Icmp(1, 1, "2001:db8:9::9"))
+    report = judge(
+        plan(control(), witness(), named), evidence(GOOD_CONTROL, silent(2, WITNESS), Record(3, (attempt(), six)))
+    )
+    assert verdict(report) == ("unproven", None)
+    assert "no control answered over IPv6 TCP" in why(report)
+    near = replace(six, icmp=Icmp(1, 1, "fd99::1"), source="fd99::2")
+    report = judge(
+        plan(control(), witness(), named), evidence(GOOD_CONTROL, silent(2, WITNESS), Record(3, (attempt(), near)))
+    )
+    assert verdict(report) == ("conforms", "corroborated")
+    mute = attempt("silent", "10.99.0.1", 53, step="resolve", transport=Transport.UDP)
+    half = Record(3, (mute, mute, attempt()))
+    report = judge(plan(control(), witness(), named), evidence(GOOD_CONTROL, silent(2, WITNESS), half))
+    assert verdict(report) == ("unproven", None)
+
+
 def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
     udp = {"transport": Transport.UDP, "step": "send"}
-    answered = Record(
-        1,
-        tuple(attempt("answered", CONTROL, 7, data=BYTES, again=a, t=9.0 if a else 0.1, **udp) for a in (False, True)),
-    )
+    answered = [attempt("answered", CONTROL, 7, data=BYTES, again=a, t=9.0 if a else 0.1, **udp) for a in (False, True)]
+    far = attempt("silent", CONTROL, 7, transport=Transport.UDP, step="hop1")
+    control_record = Record(1, (*answered, far))
 
     def run(port: int) -> tuple[str, str | None]:
         checks = (
@@ -168,8 +198,11 @@ def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
             witness(port=port, channel=Channel.UDP),
             check(TARGET, 7, 3, channel=Channel.UDP),
         )
-        silence = [Record(n, (attempt("silent", a, p, **udp),)) for n, a, p in ((2, WITNESS, port), (3, TARGET, 7))]
-        return verdict(judge(plan(*checks), evidence(answered, *silence)))
+        silence = [
+            Record(n, tuple(attempt("silent", address, to, again=again, **udp) for again in (False, True)))
+            for n, address, to in ((2, WITNESS, port), (3, TARGET, 7))
+        ]
+        return verdict(judge(plan(*checks), evidence(control_record, *silence)))
 
     assert run(7) == ("conforms", "corroborated")
     assert run(123) == ("unproven", None)
@@ -178,22 +211,32 @@ def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
 # --- the next hop ---
 
 
-def at_next_hop(n: int, address: str, again: bool = False) -> tuple[Attempt, ...]:
-    return (*reached(address, again), attempt("connected", address, step="hop1", again=again))
+def at_next_hop(address: str) -> tuple[Attempt, ...]:
+    return (*reached(address)[:2], attempt("connected", address, step="hop1"))
+
+
+NOBODY = check("192.0.2.9", n=4, reserved=True)
 
 
 def test_bytes_from_the_next_hop_are_a_redirect_where_a_network_lies_beyond() -> None:
-    report = judge(plan(*CHECKS), evidence(GOOD_CONTROL, silent(2, WITNESS), Record(3, at_next_hop(3, TARGET))))
+    records = (GOOD_CONTROL, silent(2, WITNESS), Record(3, at_next_hop(TARGET)), silent(4, "192.0.2.9"))
+    report = judge(plan(*CHECKS, NOBODY), evidence(*records))
     assert verdict(report) == ("unproven", None)
     assert "Something on the way answered in place of" in why(report)
 
 
-def test_bytes_from_the_next_hop_are_a_leak_where_the_controls_end_too() -> None:
-    near = Record(1, (*at_next_hop(1, CONTROL), *at_next_hop(1, CONTROL, again=True)))
-    report = judge(plan(*CHECKS), evidence(near, silent(2, WITNESS), Record(3, at_next_hop(3, TARGET))))
-    assert verdict(report) == ("leak", "presumed")
-    assert verdict(report, 1) == ("conforms", "presumed")
+def test_a_user_mode_network_ends_everything_at_the_next_hop_and_carries_it_on() -> None:
+    report = judge(plan(witness(1), NOBODY), evidence(Record(1, at_next_hop(WITNESS)), silent(4, "192.0.2.9")))
+    assert verdict(report, 1) == ("leak", "presumed")
     assert verdict(report, 2) == ("unproven", None)  # and no silence is believed
+
+
+def test_an_interceptor_answers_where_nobody_lives_too() -> None:
+    both = (Record(1, at_next_hop(WITNESS)), Record(4, at_next_hop("192.0.2.9")))
+    report = judge(plan(witness(1), NOBODY), evidence(*both))
+    assert [verdict(report, n) for n in (1, 2)] == [("unproven", None)] * 2
+    # Without an address where nobody lives it cannot be told from one.
+    assert verdict(judge(plan(witness(1)), evidence(both[0])), 1) == ("unproven", None)
 
 
 def test_a_403_over_a_verified_connection_is_the_allowed_far_ends_own_word() -> None:
@@ -291,7 +334,8 @@ def test_a_silence_without_an_address_is_nobodys() -> None:
 
 
 def rejected(n: int, address: str, offender: str) -> Record:
-    return Record(n, (attempt("error", address, stage="receive", error="EHOSTUNREACH", icmp=Icmp(3, 13, offender)),))
+    made = attempt("error", address, stage="receive", error="EHOSTUNREACH", icmp=Icmp(3, 13, offender))
+    return Record(n, (made, replace(made, again=True)))
 
 
 def test_a_router_farther_out_may_be_the_internets_own() -> None:

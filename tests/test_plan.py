@@ -142,6 +142,18 @@ def test_a_witness_is_tried_on_other_ports_only_if_the_operator_named_it() -> No
     assert {c.destination.port for c in iana} == {443}
 
 
+def test_a_witness_is_tried_on_the_ports_of_deny_entries_and_never_where_the_policy_allows_it() -> None:
+    text = (
+        'default = "deny"\n[[deny]]\ncidr = "192.0.2.7"\nports = [22]\n[[allow]]\ncidr = "198.51.100.7"\nports = [80]\n'
+    )
+    found = [
+        c.destination.port
+        for c in rows(planned(text, witnesses=("198.51.100.7:443",)), "undeclared-domains")
+        if c.destination.address
+    ]
+    assert found == [443, 4444, 22]
+
+
 def test_a_default_witness_is_said_and_only_where_denied() -> None:
     made = plan_with(policies('default = "deny"'), Request())
     assert made.notes == ("no --witness was given: example.com:443 is used",)

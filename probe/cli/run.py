@@ -123,4 +123,6 @@ def _attempt(plan: Plan, forbid: str | None, copy: EvidenceFile, fail_on: str) -
             trio.run(run_in_place, orders, sink, plan.budget.seconds)
         except BaseExceptionGroup as group:
             raise first_user_error(group) or group from None
+        except PermissionError as error:  # a filter that forbids setsockopt: the loop has no socket to wake it
+            raise UserError(f"the event loop cannot start in this sandbox: {error.strerror}") from None
     return judge(plan, reader.done(), fail_on)
