@@ -105,7 +105,7 @@ class _Run:
         self._rejecters |= {":" in (a.address or "") for a in attempts if _by_a_router(a)}
         if order.repeat:
             self._open[order.n] = (order, attempts)
-        elif attempts and attempts[-1].result == "silent" and order.technique == "tcp_connect":
+        elif order.technique == "tcp_connect" and _silent(attempts):
             self._silent[order.n] = (order, attempts)
         else:
             self._record(order, attempts)
@@ -150,7 +150,7 @@ class _Run:
                 self._record(done, [*before, *attempts])
 
             await load(order.technique).run([order], self._probe(finish, again=True))
-            if last and last[-1].result == "silent":
+            if _silent(last):
                 return  # no rate limit made it silent: the others are what they seem
 
     def _record(self, order: Order, attempts: list[Attempt]) -> None:
@@ -164,9 +164,16 @@ def _answered(attempt: Attempt) -> bool:
     return attempt.step in ("connect", "send") and attempt.result in ("connected", "answered")
 
 
+def _silent(attempts: list[Attempt]) -> bool:
+    """Every connect was; what follows an accept does not count."""
+    connects = [attempt.result for attempt in attempts if attempt.step == "connect"]
+    return bool(connects) and set(connects) == {"silent"}
+
+
 def _by_a_router(attempt: Attempt) -> bool:
-    """Rejected by somebody who is neither this host nor the destination."""
-    return attempt.icmp is not None and attempt.icmp.offender not in (attempt.source, attempt.address)
+    """Rejected by somebody who is neither this host nor the destination. A time exceeded that we asked for is not."""
+    asked = attempt.step == "hop1"
+    return not asked and attempt.icmp is not None and attempt.icmp.offender not in (attempt.source, attempt.address)
 
 
 def read_orders(text: str) -> Orders:

@@ -42,6 +42,13 @@ def test_every_verdict_is_the_truth(name: str) -> None:
     jsonschema.validate(json.loads(json.dumps(_plain(report))), schema())
 
 
+@pytest.mark.real("namespaces")
+def test_what_answered_is_not_asked_again() -> None:
+    report = play_world(load_world("open"))
+    again = {r.purpose for r in report.results if any(a.again for a in r.observed.attempts)}
+    assert again <= {"control", "witness"}
+
+
 def _plain(report: object) -> object:
     from probe.codec import encode
 
