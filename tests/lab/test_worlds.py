@@ -216,7 +216,7 @@ def test_the_lab_works_without_root(root: Path, tmp_path_factory: pytest.TempPat
             pytest.skip(f"{SYSTEM_PYTHON} is not {version}, the version that the packages here were installed for")
         copy = tmp_path_factory.mktemp("rootless")
         for part in copy, *copy.parents[:2]:
-            part.chmod(0o755)
+            part.chmod(part.stat().st_mode | 0o055)  # nothing is taken away, sticky bits stay
         subprocess.run([SYSTEM_PYTHON, "-m", "venv", "--without-pip", str(copy / "venv")], check=True)
         library = copy / "venv/lib" / version / "site-packages"
         skipped = shutil.ignore_patterns("*.pth", "mypy*", "ruff*", "hypothesis*", "pip*", "_pytest*")
