@@ -44,6 +44,11 @@ _NOT_RANDOM: tuple[Network, ...] = tuple(
 )  # fmt: skip
 
 
+# Of a name: so many addresses are tried, and so many servers of resolv.conf(5) are asked (MAXNS).
+MOST_ADDRESSES = 4
+MOST_SERVERS = 3
+
+
 def is_reserved(address: str) -> bool:
     """Whether a registry entry says that nobody lives at `address`."""
     parsed = ip_address(address)

@@ -20,12 +20,10 @@ from probe.sockets import raise_file_limit
 from probe.techniques import load
 from probe.techniques.base import Pace, Probe
 from probe.techniques.names import Names
-from probe.timing import ALONE, LONGEST, deadlines, estimate
+from probe.timing import ALONE, LONE_GAP, LONGEST, deadlines, estimate
 from probe.vantage import look, tentative
 
 _DAD_SECONDS = 3.0
-# RFC 1812 4.3.2.8 and Linux's icmp_ratelimit: one error per second and destination, after a burst of six.
-_RETRY_GAP = 1.1
 _MOST_RETRIES = 10
 _OPEN_FILES_SHARE = 0.9
 
@@ -81,7 +79,7 @@ class _Run:
         self._deadlines = ALONE
         # Witnesses first: a control's conversation must not use up what a limit still lets pass.
         for order, _ in sorted(self._open.values(), key=lambda pair: pair[0].early):
-            await trio.sleep(_RETRY_GAP)
+            await trio.sleep(LONE_GAP)
             await self._phase([order], again=True)
 
     async def _settle(self) -> None:
@@ -141,7 +139,7 @@ class _Run:
 
     async def _retry_slowly(self, group: list[Order]) -> None:
         for order in group:
-            await trio.sleep(_RETRY_GAP)
+            await trio.sleep(LONE_GAP)
             last: list[Attempt] = []
 
             def finish(done: Order, attempts: list[Attempt], last: list[Attempt] = last) -> None:

@@ -3,7 +3,7 @@
 What a single errno or ICMP error means stands in signs.py; here are accepts, names, and rows with several addresses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
 from probe.addresses import is_sinkhole
@@ -55,16 +55,20 @@ _WORST_FIRST: tuple[tuple[Outcome, str], ...] = (
 def observe(
     check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str] = frozenset()
 ) -> Observed:
-    """One row's outcome, from the attempt that speaks most against "blocked". `made_up`: see made_up_addresses()."""
+    """One row's outcome. `made_up`: see made_up_addresses()."""
+    return worst(record, [] if record is None else outcomes(check, record, vantage, made_up))
+
+
+def worst(record: Record | None, each: Sequence[tuple[Attempt, Observed]]) -> Observed:
+    """A row's outcome from those of its addresses: the one that speaks most against "blocked"."""
     if record is None:
         return Observed(O.BROKEN, None, None)
     if record.not_run is not None:
         return Observed(O.NOT_RUN, None, None, record.attempts)
-    found = [_strip(one) for _, one in outcomes(check, record, vantage, made_up)]
-    if not found:
+    if not each:
         return Observed(O.BROKEN, None, None, record.attempts)
-    worst = min(found, key=_rank)
-    return Observed(worst.outcome, worst.failure, worst.enforcer, record.attempts)
+    found = min((one for _, one in each), key=_rank)
+    return Observed(found.outcome, found.failure, found.enforcer, record.attempts)
 
 
 def outcomes(
@@ -100,10 +104,6 @@ def made_up_addresses(rows: Iterable[tuple[Check, Record | None]]) -> frozenset[
         if unreal and record is not None:
             found |= {text for a in record.attempts if a.dns is not None for text in a.dns.records}
     return frozenset(found)
-
-
-def _strip(observed: Observed) -> Observed:
-    return Observed(observed.outcome, observed.failure, observed.enforcer)
 
 
 def _rank(observed: Observed) -> int:

@@ -15,7 +15,7 @@ from probe.documents import Attempt
 from probe.model import Transport
 from probe.sockets import has_route, icmp_error, open_socket, os_error, own_address, pending_error, sockaddr, version
 
-# Seconds after the start at which the datagram is sent.
+# Seconds after the start at which the datagram is sent; the first is 0.
 TWICE = (0.0, 1.0)
 
 
@@ -45,7 +45,7 @@ async def exchange(
         try:
             plain.connect(sockaddr(address, port))
             for index, offset in enumerate(schedule):
-                await trio.sleep_until(begin + offset if index else begin)
+                await trio.sleep_until(begin + offset)
                 if not await leave():
                     return replace(made, result="error", stage="socket", error="budget"), None
                 if index == 0:  # the clock starts with the first datagram, never in a queue

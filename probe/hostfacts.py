@@ -32,16 +32,19 @@ def gather(
     )
 
 
-def _environment(path: str) -> dict[str, str]:
+def path_with_sbin() -> str:
+    """PATH and sbin, where firewall tools and servers live and a plain user's PATH often ends."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def _environment() -> dict[str, str]:
     # A docker client that is set up for another machine would send it a request: only the local socket is asked.
     mine = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
-    return {**mine, "LC_ALL": "C", "PATH": path, "DOCKER_HOST": "unix:///var/run/docker.sock"}
+    return {**mine, "LC_ALL": "C", "PATH": path_with_sbin(), "DOCKER_HOST": "unix:///var/run/docker.sock"}
 
 
 def run_command(command: Sequence[str]) -> CommandResult:
     """One listing. LC_ALL=C, so that its messages are the ones that the readers know."""
-    # Firewall tools live in sbin, which a plain user's PATH often lacks.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     try:
         done = subprocess.run(
             command,
@@ -49,7 +52,7 @@ def run_command(command: Sequence[str]) -> CommandResult:
             capture_output=True,
             timeout=_SECONDS,
             check=False,
-            env=_environment(path),
+            env=_environment(),
         )
     except FileNotFoundError:
         return CommandResult(None)

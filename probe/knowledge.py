@@ -5,9 +5,9 @@ Everything is kept apart by (IP version, transport): a control over IPv4 says no
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
-from probe.classify import observe, outcomes
+from probe.classify import outcomes, worst
 from probe.documents import Attempt, Check, Record, Vantage
 from probe.model import Action, Channel, Destination, Outcome, Purpose, Transport
 from probe.report import Observed
@@ -36,10 +36,8 @@ class Seen:
     @classmethod
     def of(cls, check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str]) -> "Seen":
         """The row, with its addresses told apart."""
-        observed = observe(check, record, vantage, made_up)
-        tried = record is not None and record.not_run is None
-        each = outcomes(check, record, vantage, made_up) if tried and record else []
-        return cls(check, record, observed, tuple(each))
+        each = outcomes(check, record, vantage, made_up) if record is not None else []
+        return cls(check, record, worst(record, each), tuple(each))
 
     def groups(self, *wanted: Outcome) -> set[Group]:
         """The groups in which one of its addresses had one of the `wanted` outcomes."""
@@ -49,8 +47,8 @@ class Seen:
 def group_of(attempt: Attempt) -> Group:
     """IP version and transport of an attempt that has an address. A v4-mapped address sends IPv4 packets."""
     address = attempt.address or ""
-    mapped = ":" in address and ip_address(address).ipv4_mapped is not None  # type: ignore[union-attr]
-    return 6 if ":" in address and not mapped else 4, attempt.transport
+    six = ":" in address and IPv6Address(address).ipv4_mapped is None
+    return 6 if six else 4, attempt.transport
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from probe.addresses import MOST_ADDRESSES, MOST_SERVERS
 from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
 from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, Settings, Traits
 from probe.model import (
@@ -23,15 +24,14 @@ from probe.model import (
 )
 from probe.policies.decide import decide
 from probe.scenario import CheckSpec, Scenario
-from probe.timing import ALONE, BANNER, LONGEST, deadlines, syn_retransmissions
+from probe.timing import ALONE, BANNER, LONE_GAP, LONGEST, deadlines, syn_retransmissions
 
 # Names under the operator's zone are answered by this text: `*.ZONE TXT "egress-probe"`.
 ZONE_TEXT = "egress-probe"
 
 SELF_TEST = "self-test"
-MOST_ADDRESSES = 4  # of a name
-# Looking up a name: A and AAAA, three servers, each question sent twice.
-_LOOKUP = 2 * 3 * 2
+# Looking up a name: A and AAAA, every server, each question sent twice.
+_LOOKUP = 2 * MOST_SERVERS * 2
 # Seconds for what follows an accept, for DNS, and for lone retries: the slowest of them bounds a run from above.
 _CONVERSATION = 3 * (BANNER + 2.5)
 _RETRIES = 13.0
@@ -190,5 +190,5 @@ def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
     silence = deadlines(settings.deadline or LONGEST, settings.tries).total
     paced = packets / settings.rate if settings.rate else 0.0
     # Early rows, the others, what answers takes, lone retries; then controls and witnesses, one by one.
-    closing = sum(check.repeat for check in checks) * (ALONE.total * MOST_ADDRESSES + _CONVERSATION + 1.1)
+    closing = sum(check.repeat for check in checks) * (ALONE.total * MOST_ADDRESSES + _CONVERSATION + LONE_GAP)
     return Budget(packets, round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + closing, 1))

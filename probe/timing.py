@@ -35,6 +35,9 @@ def syn_retransmissions(seconds: float) -> int:
     return sum(again <= seconds for again in _SYN_AGAIN)
 
 
+# Between two lone tries: RFC 1812 4.3.2.8 and Linux's icmp_ratelimit give one ICMP error per second and destination.
+LONE_GAP = 1.1
+
 # For one address tried alone, at the end of a run.
 ALONE = Deadlines(answer=1.5, spacing=0.5, tries=2)
 

@@ -140,42 +140,32 @@ def test_the_latch_stops_run_before_anything(
     assert not (here / "e.jsonl").exists()
 
 
+def agent(text: str, **more: object) -> "subprocess.CompletedProcess[str]":
+    """The agent in a process of its own, with `text` as its orders."""
+    command = [sys.executable, "-I", "-m", "probe.agent"]
+    return subprocess.run(command, input=text, text=True, capture_output=True, check=False, **more)
+
+
 def test_the_agent_obeys_the_latch_in_its_orders(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A launcher may drop the variable; the orders carry it."""
     own = os.readlink("/proc/self/ns/net")
     orders = {"schema": "egress-probe.orders/1", "run_id": "R", "settings": {}, "packets": 9, "forbid_netns": own,
               "orders": [{"n": 1, "technique": "tcp_connect", "token": "t", "destination": {"host": None, "address": "127.0.0.1", "port": 9}}]}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "probe.agent"],
-        input=json.dumps(orders),
-        env={},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = agent(json.dumps(orders), env={})
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
         == f"egress-probe agent: {latch.VARIABLE} forbids this network namespace ({own}): nothing was sent\n"
     )
     orders["forbid_netns"] = None
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "probe.agent"],
-        input=json.dumps(orders),
-        env={},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = agent(json.dumps(orders), env={})
     assert done.returncode == 0
     assert [json.loads(line)["kind"] for line in done.stdout.splitlines()] == ["start", "calibration", "record", "end"]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": "x"}', "[]"])
 def test_an_agent_without_orders_says_so_in_one_line(text: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "probe.agent"], input=text, text=True, capture_output=True, check=False
-    )
+    done = agent(text)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("egress-probe agent: orders")
     assert done.stderr.count("\n") == 1

@@ -17,6 +17,7 @@ from probe.codec import encode
 from probe.documents import Plan
 from probe.errors import UserError
 from probe.evidence import Reader
+from probe.hostfacts import path_with_sbin
 from probe.judge import judge
 from probe.lab.namespaces import SCRATCH, bind_mount, enter, inside
 from probe.lab.topology import GATEWAY, INTERNET, Networks, build
@@ -71,7 +72,7 @@ def serving(world: World, folder: Path) -> Iterator[Networks]:
 @contextmanager
 def _server(network: int, command: Sequence[str], ready: str) -> Iterator[None]:
     """A server in `network`, from the moment on when it says that it is ready."""
-    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    environment = {**os.environ, "PATH": path_with_sbin()}
     with inside(network):
         try:
             process = subprocess.Popen(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pyroute2 import IPRoute
 
 from probe.errors import UserError
+from probe.hostfacts import path_with_sbin
 from probe.lab.namespaces import inside, new_network
 from probe.lab.world import World
 
@@ -135,7 +136,7 @@ def load_rules(text: str, where: str) -> None:
     """Load an nftables ruleset into the namespace that this process is in."""
     if not text.strip():
         return
-    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    environment = {**os.environ, "PATH": path_with_sbin()}
     try:
         done = subprocess.run(
             ["nft", "-f", "-"], input=text, text=True, capture_output=True, check=False, env=environment

@@ -9,13 +9,11 @@ from collections.abc import Iterable
 
 import trio
 
-from probe.addresses import is_own_business
+from probe.addresses import MOST_ADDRESSES, MOST_SERVERS, is_own_business
 from probe.documents import Attempt, DnsAnswer
 from probe.model import Transport
 from probe.techniques.base import Pace
 
-MOST_ADDRESSES = 4
-_MOST_SERVERS = 3  # resolv.conf(5): MAXNS
 _LOCAL = "127.0.0.1"  # resolv.conf(5): without a nameserver line the local machine is asked
 
 
@@ -35,7 +33,7 @@ def parse_resolv_conf(text: str) -> tuple[str, ...]:
     """resolv.conf(5): the name servers, at most three."""
     words = (line.split() for line in text.splitlines())
     servers = [_address(w[1]) for w in words if len(w) > 1 and w[0] == "nameserver"]
-    return tuple(server for server in servers if server)[:_MOST_SERVERS] or (_LOCAL,)
+    return tuple(server for server in servers if server)[:MOST_SERVERS] or (_LOCAL,)
 
 
 def _address(text: str) -> str | None:
