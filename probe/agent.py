@@ -170,7 +170,7 @@ def _silent(attempts: list[Attempt]) -> bool:
 
 def _by_a_router(attempt: Attempt) -> bool:
     """Rejected by somebody who is neither this host nor the destination. A time exceeded that we asked for is not."""
-    asked = attempt.step == "hop1"
+    asked = attempt.step == "walk"
     return not asked and attempt.icmp is not None and attempt.icmp.offender not in (attempt.source, attempt.address)
 
 

@@ -129,7 +129,7 @@ def _of_address(
         return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))
     for attempt in group:
         if attempt.result in ("connected", "answered"):
-            later = [a for a in record.attempts if a.step in ("talk", "hop1") and a.address == attempt.address]
+            later = [a for a in record.attempts if a.step in ("talk", "walk") and a.address == attempt.address]
             if attempt.result == "answered":  # a datagram is its own conversation
                 later.append(attempt)
             seen = _of_accept(check, later, vantage)
@@ -147,10 +147,10 @@ def _of_address(
 
 
 def _of_accept(check: Check, later: list[Attempt], vantage: Vantage | None) -> Observed:
-    talks = [attempt for attempt in later if attempt.step != "hop1"]
+    talks = [attempt for attempt in later if attempt.step != "walk"]
     spoke = next((talk.data for talk in talks if talk.data is not None), None)
     shook = any(talk.tls is not None and talk.tls.handshake for talk in talks)
-    near = any(_ends_at_next_hop(attempt, vantage) for attempt in later if attempt.step == "hop1")
+    near = any(_ends_at_next_hop(attempt, vantage) for attempt in later if attempt.step == "walk")
     if spoke is not None and spoke.http_status in _DECISIONS:
         return Observed(O.PROXY_DENIED, None, Enforcer(K.PROXY, hop=1) if near else Enforcer(K.UNKNOWN))
     if near:

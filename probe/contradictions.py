@@ -12,19 +12,19 @@ from probe.errors import one_line
 _LONGEST_RUN = 1e6  # seconds
 
 # What each technique may do, and over which transport. A record that does anything else is no record of it.
-_TCP_STEPS = {"resolve": "udp", "connect": "tcp", "talk": "tcp", "hop1": "tcp"}
+_TCP_STEPS = {"resolve": "udp", "connect": "tcp", "talk": "tcp", "walk": "tcp"}
 _STEPS: dict[str, dict[str, str]] = {
     "tcp_connect": _TCP_STEPS,
     "http_get": _TCP_STEPS,
     "tls_hello": _TCP_STEPS,
-    "udp_datagram": {"resolve": "udp", "send": "udp", "hop1": "udp"},
+    "udp_datagram": {"resolve": "udp", "send": "udp", "walk": "udp"},
     "dns_query": {"query": "any"},
 }
 _RESULTS: dict[str, tuple[str, ...]] = {
     "listen": ("error",),
     "resolve": ("answered", "silent", "error"),
     "connect": ("connected", "silent", "error"),
-    "hop1": ("connected", "answered", "silent", "error"),
+    "walk": ("connected", "answered", "silent", "error"),
     "talk": ("answered", "silent", "error"),
     "send": ("answered", "silent", "error"),
     "query": ("answered", "connected", "silent", "error"),
@@ -37,12 +37,12 @@ def contradicts(check: Check, record: Record) -> str | None:
     """Why `record` cannot be what happened to `check`, or None."""
     if record.not_run is not None and (record.attempts or check.technique not in _MAY_NOT_RUN):
         return "not run, by a technique that always can"
-    seen: set[tuple[str, str | None, bool]] = set()
+    seen: set[tuple[object, ...]] = set()
     connected: set[tuple[str | None, bool]] = set()
     for attempt in record.attempts:
         problem = _impossible(attempt) or _not_ours(check, attempt) or _elsewhere(check, attempt)
-        place = (attempt.step, attempt.address, attempt.again)
-        if problem is None and attempt.step in ("connect", "send", "hop1") and place in seen:
+        place = (attempt.step, attempt.address, attempt.again, attempt.hops, attempt.least)
+        if problem is None and attempt.step in ("connect", "send", "walk") and place in seen:
             problem = "the same attempt twice"
         if problem is None and attempt.step == "talk" and (attempt.address, attempt.again) not in connected:
             problem = "a conversation without a connection"

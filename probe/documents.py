@@ -132,11 +132,53 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class Icmp:
-    """An ICMP or ICMPv6 error from the socket's error queue, and the address that sent it."""
+    """An ICMP or ICMPv6 error from the socket's error queue, and the address that sent it.
+
+    `ttl`: time to live (hop limit) of the error itself, as it arrived: how far away its sender is.
+    """
 
     type: int
     code: int
     offender: str | None
+    ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpInfo:
+    """What TCP_INFO said when the attempt ended (tcp(7); struct tcp_info in linux/tcp.h). Seconds, bytes.
+
+    A SYN that the kernel sends again after a second, and that this host's own firewall drops, counts in `resent` but
+    not in `left`: it never left. Neither is counted while the next hop's link address is not known.
+    """
+
+    state: int
+    timeouts: int  # tcpi_retransmits: how often the retransmission timer ran out
+    resent: int  # tcpi_total_retrans: segments that were to be sent again
+    left: int  # tcpi_retrans: … and of them, those that were handed to the network
+    rtt: float | None = None
+    mss: int | None = None
+    window_scale: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How far the namespace's own counters moved around one lone attempt (/proc/net/snmp, snmp6)."""
+
+    requests: int  # Ip OutRequests: packets that the host made
+    transmits: int  # Ip OutTransmits: … that got past its own firewall (since Linux 6.7)
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """One packet that answered a raw SYN."""
+
+    kind: Literal["syn-ack", "rst", "icmp", "other"]
+    source: str
+    ttl: int
+    delay: float  # seconds after the SYN
+    ip_id: int | None = None  # IPv4 only
+    window: int | None = None
+    icmp: Icmp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +222,9 @@ class Attempt:
 
     t: float
     elapsed: float
-    # `hop1` is a connect whose packets die at the next hop: what answers it stands no farther than that.
-    step: Literal["listen", "resolve", "connect", "hop1", "talk", "send", "query"]
+    # `walk`: the same connect or datagram with a limit on its hops (`hops`) or on its answer's (`least`).
+    # `twin`: a datagram to the same address and port, to tell whose refusal a TCP connect met.
+    step: Literal["listen", "resolve", "connect", "walk", "talk", "send", "query", "twin", "raw"]
     result: Literal["connected", "answered", "silent", "error"]
     transport: Transport = Transport.TCP
     address: str | None = None
@@ -192,6 +235,14 @@ class Attempt:
     error: str | None = None  # the errno's name
     routed: bool | None = None  # after EADDRNOTAVAIL: does the kernel have a route and a source address?
     icmp: Icmp | None = None
+    events: str | None = None  # what poll said: some of `in out err hup`
+    tcp: TcpInfo | None = None
+    hops: int | None = None  # sent with this TTL or hop limit; None: the system's
+    least: int | None = None  # answers that arrive with a lower TTL are not heard (IP_MINTTL, RFC 5082)
+    route: str | None = None  # the routing table's own word (netlink): unicast, local, or the errno's name
+    neighbour: str | None = None  # state of the next hop's entry (netlink): reachable, stale, incomplete, failed …
+    counters: Counters | None = None
+    raw: tuple[RawAnswer, ...] = ()
     data: Data | None = None
     tls: Tls | None = None
     dns: DnsAnswer | None = None
@@ -210,8 +261,15 @@ class Vantage:
     no_new_privs: bool | None = None
     seccomp: str | None = None
     container: str | None = None
-    # Networks that are reached without a router, as CIDR; None where /proc does not tell.
+    # Networks that are reached without a router, as CIDR; None where the kernel does not tell.
     on_link: tuple[str, ...] | None = None
+    landlock_abi: int | None = None  # 0: this kernel has none
+    routes: tuple[str, ...] = ()  # as `default via 10.0.0.1 dev eth0`
+    addresses: tuple[str, ...] = ()  # as `eth0 10.0.0.2/24`
+    resolvers: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()  # as `HTTPS_PROXY=http://…@host:3128`: never a user name, a password or a path
+    sockets: tuple[str, ...] = ()  # well-known unix sockets that are there; nothing connects to them
+    netns: str | None = None  # as `net:[4026531840]`
 
 
 @dataclass(frozen=True, slots=True)

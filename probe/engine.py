@@ -14,8 +14,20 @@ from typing import Final, Literal, Protocol
 
 import trio
 
-from probe.documents import Icmp
-from probe.sockets import error_name, has_route, icmp_error, open_socket, own_address, pending_error, sockaddr, version
+from probe.documents import Icmp, TcpInfo
+from probe.sockets import (
+    error_name,
+    event_words,
+    has_route,
+    icmp_error,
+    limit,
+    open_socket,
+    own_address,
+    pending_error,
+    sockaddr,
+    tcp_info,
+    version,
+)
 from probe.timing import Deadlines
 
 _BURST = 128  # starts between two looks at epoll
@@ -38,14 +50,18 @@ class Connect:
     """One address to connect to, and what came of it. `result` None until it is known."""
 
     __slots__ = (
-        *("address", "port", "tag", "tries", "started", "elapsed", "result", "stage", "error", "icmp", "source"),
-        *("routed", "open"),
+        *("address", "port", "tag", "hops", "least", "tries", "started", "elapsed", "result", "stage", "error", "icmp"),
+        *("source", "routed", "events", "tcp", "open"),
     )
 
-    def __init__(self, address: str, port: int, tag: object = None) -> None:
+    def __init__(
+        self, address: str, port: int, tag: object = None, hops: int | None = None, least: int | None = None
+    ) -> None:
         self.address = address
         self.port = port
         self.tag = tag
+        self.hops = hops  # where its packets die
+        self.least = least  # the lowest TTL of an answer that it hears
         self.tries = 0
         self.started: float | None = None  # when its first try was made
         self.elapsed = 0.0
@@ -55,6 +71,8 @@ class Connect:
         self.icmp: Icmp | None = None
         self.source: str | None = None
         self.routed: bool | None = None
+        self.events: str | None = None
+        self.tcp: TcpInfo | None = None
         self.open: list[tuple[int, socket.socket, float]] = []
 
 
@@ -131,7 +149,7 @@ class _Engine:
         try:
             if not self._pacer.take():
                 return self._no_socket(target, "budget")
-            sock = self._factory(version(target.address), socket.SOCK_STREAM)
+            sock = self._socket(target)
         except OSError as error:
             return self._no_socket(target, error_name(error.errno or 0))
         now = trio.current_time()
@@ -146,10 +164,26 @@ class _Engine:
         fd = sock.fileno()
         target.open.append((fd, sock, now))
         self._by_fd[fd] = (target, now)
-        self._epoll.register(fd, select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP)
-        last = target.tries == self._deadlines.tries
-        self._timer(now + (self._deadlines.answer if last else self._deadlines.spacing), target)
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP)
+        self._timer(self._after_try(target, now), target)
         return None
+
+    def _socket(self, target: Connect) -> socket.socket:
+        family = version(target.address)
+        sock = self._factory(family, socket.SOCK_STREAM)
+        if target.hops is not None or target.least is not None:
+            try:
+                limit(sock, family, target.hops, target.least)
+            except OSError:
+                sock.close()
+                raise
+        return sock
+
+    def _after_try(self, target: Connect, now: float) -> float:
+        """When the next try is made; after the last one, when silence is called silence."""
+        if target.tries < self._deadlines.tries:
+            return now + self._deadlines.spacing
+        return max(now + self._deadlines.answer, (target.started or now) + self._deadlines.hold)
 
     def _timer(self, when: float, target: Connect) -> None:
         self._sequence += 1  # keeps the heap from comparing targets
@@ -165,13 +199,13 @@ class _Engine:
     def _collect(self) -> None:
         while True:
             events = self._epoll.poll(0, 256)
-            for fd, _ in events:
+            for fd, mask in events:
                 if fd in self._by_fd:  # a sibling in this batch may have ended the target
-                    self._answered(fd, *self._by_fd[fd])
+                    self._answered(fd, mask, *self._by_fd[fd])
             if len(events) < 256:
                 return
 
-    def _answered(self, fd: int, target: Connect, started: float) -> None:
+    def _answered(self, fd: int, mask: int, target: Connect, started: float) -> None:
         sock = next(sock for number, sock, _ in target.open if number == fd)
         number = pending_error(sock)
         target.source = own_address(sock)
@@ -179,6 +213,9 @@ class _Engine:
             target.icmp = icmp_error(sock)
             if number == errno.ETIMEDOUT:  # the kernel gave up before we did: our own timers decide
                 return self._forget(fd, target)
+        else:
+            target.tcp = tcp_info(sock)
+        target.events = event_words(mask)
         return self._end(target, "error" if number else _CONNECTED, "receive", error_name(number), started)
 
     def _forget(self, fd: int, target: Connect) -> None:
@@ -213,7 +250,9 @@ class _Engine:
         if failed and error == "EADDRNOTAVAIL":
             target.routed = has_route(target.address)
         if result == "silent" and target.open:
-            target.source = own_address(target.open[0][1])
+            oldest = target.open[0][1]  # the one on which the kernel had most time to send its SYN again
+            target.source = own_address(oldest)
+            target.tcp = tcp_info(oldest)
         self._release(target)
         self._active -= 1
         self._done(target)

@@ -204,7 +204,7 @@ def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage 
         return f"was {one.outcome.value}"
     if ip_address(attempt.address).is_loopback or is_on_link(attempt.address, vantage) is not False:
         return "is not known to lie beyond the local network"
-    tests = [a for a in row.record.attempts if a.address == attempt.address and a.step == "hop1"]
+    tests = [a for a in row.record.attempts if a.address == attempt.address and a.step == "walk"]
     if not any(a.result == "silent" or (a.result == "error" and a.stage == "receive") for a in tests):
         return "could not be tested for its distance"
     talks = [a for a in row.record.attempts if a.address == attempt.address and a.data is not None]

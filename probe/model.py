@@ -42,6 +42,7 @@ class Transport(StrEnum):
 
     TCP = "tcp"
     UDP = "udp"
+    ICMP = "icmp"
 
 
 class Via(StrEnum):

@@ -6,17 +6,25 @@
 
 import errno
 import ipaddress
+import select
 import socket
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 import trio
 
-from probe.documents import Icmp
+from probe.documents import Icmp, TcpInfo
 
 IP_RECVERR = 11
 IPV6_RECVERR = 25
+_IP_RECVTTL = 12
+_IPV6_RECVHOPLIMIT = 51
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
+# An error's own time to live: (level, type) of the ancillary message, and how it is packed.
+_TTL = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, 52)}  # IPV6_HOPLIMIT
 _ORIGIN_ICMP = 2
 _ORIGIN_ICMP6 = 3
 _EXTENDED_ERR = struct.Struct("=IBBBBII")
@@ -35,14 +43,28 @@ def sockaddr(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, 
     return (bare, port, 0, socket.if_nametoindex(zone)) if zone else (address, port)
 
 
+def limit(sock: socket.socket, family: int, hops: int | None, least: int | None) -> None:
+    """`hops`: where its packets die (IP_TTL, IPV6_UNICAST_HOPS); `least`: the lowest TTL that it hears (RFC 5082).
+
+    Raises OSError.
+    """
+    if hops is not None:
+        level, option = _HOPS[family]
+        sock.setsockopt(level, option, hops)
+    if least is not None:
+        level, option = _LEAST[family]
+        sock.setsockopt(level, option, least)
+
+
+_HOPS = {4: (socket.IPPROTO_IP, socket.IP_TTL), 6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
+_LEAST = {4: (socket.IPPROTO_IP, _IP_MINTTL), 6: (socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT)}
+
+
 def one_hop_socket(family: int, kind: int) -> socket.socket:
-    """As open_socket; its packets die at the next hop (IP_TTL, IPV6_UNICAST_HOPS). Raises OSError."""
+    """As open_socket; its packets die at the next hop. Raises OSError."""
     sock = open_socket(family, kind)
     try:
-        if family == 4:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+        limit(sock, family, 1, None)
     except OSError:
         sock.close()
         raise
@@ -56,8 +78,10 @@ def open_socket(family: int, kind: int) -> socket.socket:
     with suppress(OSError):
         if family == 4:
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
     return sock
 
 
@@ -77,10 +101,41 @@ def icmp_error(sock: socket.socket) -> Icmp | None:
         _, ancillary, _, _ = sock.recvmsg(512, 512, socket.MSG_ERRQUEUE)
     except OSError:
         return None
+    found: Icmp | None = None
+    ttl: int | None = None
     for level, kind, data in ancillary:
         if (level, kind) in ((socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)):
-            return parse_extended_error(bytes(data))
-    return None
+            found = parse_extended_error(bytes(data))
+        elif (level, kind) in _TTL and len(data) >= 4:
+            ttl = struct.unpack_from("=i", data)[0]
+    return found and replace(found, ttl=ttl)
+
+
+def tcp_info(sock: socket.socket) -> TcpInfo | None:
+    """TCP_INFO of `sock`, or None where the kernel does not tell (no such option, or a syscall filter)."""
+    try:
+        data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    except OSError:
+        return None
+    if len(data) < _TCP_INFO.size:
+        return None
+    state, timeouts, options, scales, mss, left, rtt, resent = _TCP_INFO.unpack_from(data)
+    scale = scales & 15 if options & _TCPI_OPT_WSCALE else None
+    return TcpInfo(state, timeouts, resent, left, rtt / 1e6 if rtt else None, mss or None, scale)
+
+
+# struct tcp_info: state, (ca_state), retransmits, (probes, backoff), options, wscale, …, snd_mss, …, retrans, …, rtt,
+# …, total_retrans. `x` are the fields between.
+_TCP_INFO = struct.Struct("=BxBxxBBx 8x I 16x I 28x I 28x I")
+_TCPI_OPT_WSCALE = 4
+
+
+def event_words(mask: int) -> str:
+    """A poll mask as words: `in out err hup`."""
+    return " ".join(word for bit, word in _EVENTS if mask & bit)
+
+
+_EVENTS = ((select.EPOLLIN, "in"), (select.EPOLLOUT, "out"), (select.EPOLLERR, "err"), (select.EPOLLHUP, "hup"))
 
 
 def parse_extended_error(data: bytes) -> Icmp | None:

@@ -14,16 +14,17 @@ BANNER = 0.3  # how long a server that speaks first is given
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """`answer`: what one try is given. `spacing`: from one try to the next."""
+    """`answer`: what one try is given. `spacing`: from one try to the next. `hold`: silence lasts at least so long."""
 
     answer: float
     spacing: float
     tries: int
+    hold: float = 0.0
 
     @property
     def total(self) -> float:
         """From the first try to "silent"."""
-        return (self.tries - 1) * self.spacing + self.answer
+        return max((self.tries - 1) * self.spacing + self.answer, self.hold)
 
 
 # When Linux sends a SYN again (tcp_syn_linear_timeouts=4, since 6.5), in seconds after the first.

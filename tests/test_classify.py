@@ -121,8 +121,8 @@ def http(status: int, *headers: str) -> Data:
     return Data(100, "reply", "HTTP/1.1", http_status=status, http_headers=headers)
 
 
-NEAR = attempt("connected", step="hop1")
-FAR = attempt("error", step="hop1", stage="receive", error="EHOSTUNREACH", icmp=Icmp(11, 0, GW))
+NEAR = attempt("connected", step="walk", hops=1)
+FAR = attempt("error", step="walk", hops=1, stage="receive", error="EHOSTUNREACH", icmp=Icmp(11, 0, GW))
 BYTES = Data(5, "banner", "hello")
 ACCEPTS = [
     ("a banner", [talk(BYTES)], "reached", "peer"),
@@ -158,7 +158,7 @@ def test_a_mute_accept_where_nobody_lives_is_intercepted() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.99.0.7"])
 def test_the_next_hop_says_nothing_about_the_local_network(address: str) -> None:
-    made = [attempt("connected", address), talk(BYTES, address=address), attempt("connected", address, step="hop1")]
+    made = [attempt("connected", address), talk(BYTES, address=address), attempt("connected", address, step="walk", hops=1)]
     assert see(*made).outcome == "reached"
     assert see(*made, vantage=None).outcome == "reached"
 

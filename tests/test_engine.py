@@ -52,8 +52,8 @@ class FakeSocket:
             while self._theirs.recv(1 << 20):
                 pass
 
-    def getsockopt(self, level: int, name: int) -> int:
-        return int(self._row.get("error", 0))
+    def getsockopt(self, level: int, name: int, size: int = 0) -> Any:
+        return bytes(self._row.get("info", b"")) if size else int(self._row.get("error", 0))
 
     def getsockname(self) -> tuple[str, int]:
         return ("10.0.0.2", 1)

@@ -20,7 +20,7 @@ def reached(address: str, again: bool = False, **more: object) -> tuple[Attempt,
     return (
         attempt("connected", address, **common),
         attempt("answered", address, step="talk", data=BYTES, **common),
-        attempt("silent", address, step="hop1", **common),
+        attempt("silent", address, step="walk", hops=1, **common),
     )
 
 
@@ -66,8 +66,8 @@ BAD = [
     ("closed before it opened", (Record(1, (*reached(CONTROL, t=8.0), *reached(CONTROL, again=True, t=7.0))), silent(2, WITNESS)), "did not answer at the start"),
     ("the witness itself may have refused", (GOOD_CONTROL, Record(2, (attempt("error", WITNESS, stage="receive", error="ECONNREFUSED"),))), "the witness 198.51.100.7:443 was refused"),
     ("the witness was not tried again", (GOOD_CONTROL, Record(2, (attempt(address=WITNESS),))), "the witness 198.51.100.7:443 was not tried again, alone"),
-    ("the control's distance is not known", (Record(1, tuple(a for a in GOOD_CONTROL.attempts if a.step != "hop1")), silent(2, WITNESS)), "could not be tested for its distance"),
-    ("the distance test was refused", (Record(1, tuple(replace(a, result="error", stage="socket", error="EPERM") if a.step == "hop1" else a for a in GOOD_CONTROL.attempts)), silent(2, WITNESS)), "could not be tested for its distance"),
+    ("the control's distance is not known", (Record(1, tuple(a for a in GOOD_CONTROL.attempts if a.step != "walk")), silent(2, WITNESS)), "could not be tested for its distance"),
+    ("the distance test was refused", (Record(1, tuple(replace(a, result="error", stage="socket", error="EPERM") if a.step == "walk" else a for a in GOOD_CONTROL.attempts)), silent(2, WITNESS)), "could not be tested for its distance"),
     ("a leak", (GOOD_CONTROL, Record(2, reached(WITNESS))), "another denied destination got out"),
     ("the witness accepted", (GOOD_CONTROL, Record(2, (attempt("connected", WITNESS),))), "the witness 198.51.100.7:443 was accepted"),
     (
@@ -189,7 +189,7 @@ def test_every_address_of_a_name_must_be_supported() -> None:
 def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
     udp = {"transport": Transport.UDP, "step": "send"}
     answered = [attempt("answered", CONTROL, 7, data=BYTES, again=a, t=9.0 if a else 0.1, **udp) for a in (False, True)]
-    far = attempt("silent", CONTROL, 7, transport=Transport.UDP, step="hop1")
+    far = attempt("silent", CONTROL, 7, transport=Transport.UDP, step="walk", hops=1)
     control_record = Record(1, (*answered, far))
 
     def run(port: int) -> tuple[str, str | None]:
@@ -212,7 +212,7 @@ def test_a_datagram_needs_a_witness_of_the_controls_service() -> None:
 
 
 def at_next_hop(address: str) -> tuple[Attempt, ...]:
-    return (*reached(address)[:2], attempt("connected", address, step="hop1"))
+    return (*reached(address)[:2], attempt("connected", address, step="walk", hops=1))
 
 
 NOBODY = check("192.0.2.9", n=4, reserved=True)
@@ -587,7 +587,7 @@ def test_a_dead_next_hop_is_no_policy() -> None:
 
 def test_a_proxy_is_named() -> None:
     data = Data(9, "reply", "x", http_status=407)
-    near = attempt("connected", step="hop1")
+    near = attempt("connected", step="walk", hops=1)
     record = Record(1, (attempt("connected"), attempt("answered", step="talk", data=data), near))
     assert "A proxy on the way" in why(judge(plan(check()), evidence(record)), 1)
 

@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import trio
 
 from probe.documents import Attempt, Check, Order, Traits
 from probe.engine import Connect, connect_many
 from probe.model import Channel, SelfTest
-from probe.sockets import FAMILY, one_hop_socket, open_socket, os_error, version
+from probe.sockets import FAMILY, open_socket, os_error, version
 from probe.talk import Saying, converse, nonce_step
 from probe.techniques.base import Probe
 
@@ -97,7 +97,8 @@ async def _connect(
 async def after_accept(address: str, port: int, saying: Saying, probe: Probe) -> list[Attempt]:
     """Who was that? A conversation, and a connect that only the next hop can answer."""
     talks = await converse(address, port, saying, probe.pace.leave, probe.started, probe.again)
-    return [*talks, await connect_one(address, port, probe, one_hop_socket, "hop1")]
+    near = await connect_one(address, port, probe, hops=1)
+    return [*talks, replace(near, step="walk")]
 
 
 def as_attempt(target: Connect, probe: Probe) -> Attempt:
@@ -114,6 +115,10 @@ def as_attempt(target: Connect, probe: Probe) -> Attempt:
         error=target.error,
         routed=target.routed,
         icmp=target.icmp,
+        events=target.events,
+        tcp=target.tcp,
+        hops=target.hops,
+        least=target.least,
         tries=target.tries,
         again=probe.again,
     )
@@ -124,12 +129,12 @@ async def connect_one(
     port: int,
     probe: Probe,
     factory: Callable[[int, int], socket.socket] = open_socket,
-    step: Literal["connect", "hop1"] = "connect",
+    hops: int | None = None,
 ) -> Attempt:
     """One address through the same engine, for the techniques that talk after it."""
-    target = Connect(address, port)
+    target = Connect(address, port, hops=hops)
     await connect_many([target], probe.deadlines, probe.pace, lambda _: None, 1, factory)
-    return replace(as_attempt(target, probe), step=step)
+    return as_attempt(target, probe)
 
 
 # --- self-tests -------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ async def _one(order: Order, address: str, port: int, probe: Probe) -> list[Atte
     first = await _exchange(order, address, port, probe, "send", open_socket)
     if first.result != "answered":
         return [first]
-    return [first, await _exchange(order, address, port, probe, "hop1", one_hop_socket)]
+    return [first, await _exchange(order, address, port, probe, "walk", one_hop_socket)]
 
 
 async def _exchange(
@@ -56,7 +56,7 @@ async def _exchange(
     address: str,
     port: int,
     probe: Probe,
-    step: Literal["send", "hop1"],
+    step: Literal["send", "walk"],
     factory: Callable[[int, int], socket.socket],
 ) -> Attempt:
     made, answer = await exchange(
@@ -73,7 +73,7 @@ async def _exchange(
     )
     if answer is not None:
         made = replace(made, data=parse_answer(answer, order.token, "reply"))
-    return replace(made, again=probe.again)
+    return replace(made, again=probe.again, hops=1 if step == "walk" else None)
 
 
 async def _self_test(order: Order, probe: Probe) -> list[Attempt]:

@@ -94,7 +94,7 @@ async def test_a_banner() -> None:
     async with server(banner) as port:
         first, talk, near = await attempts(order("tcp_connect", port))
     assert (first.step, first.result, first.source) == ("connect", "connected", "127.0.0.1")
-    assert (near.step, near.result) == ("hop1", "connected")  # loopback is no hop away
+    assert (near.step, near.result) == ("walk", "connected")  # loopback is no hop away
     assert talk.data is not None
     assert (talk.data.kind, talk.data.excerpt) == ("banner", "220 hello..")
 
@@ -267,7 +267,7 @@ async def test_a_datagram_that_is_answered() -> None:
             nursery.start_soon(reply)
             seen, near = await attempts(order("udp_datagram", sock.getsockname()[1]))
             nursery.cancel_scope.cancel()
-    assert (near.step, near.result) == ("hop1", "answered")
+    assert (near.step, near.result) == ("walk", "answered")
     assert seen.data is not None
     assert seen.data.token_echoed
     assert seen.transport is Transport.UDP
