@@ -285,7 +285,7 @@ async def test_a_port_unreachable_names_its_sender() -> None:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     (seen,) = await attempts(order("udp_datagram", port))
-    assert (seen.error, seen.icmp) == ("ECONNREFUSED", Icmp(3, 3, "127.0.0.1"))
+    assert (seen.error, seen.icmp) == ("ECONNREFUSED", Icmp(3, 3, "127.0.0.1", 64))
 
 
 @given(st.binary(max_size=64))
