@@ -3,18 +3,19 @@
 What a single errno or ICMP error means stands in signs.py; here are accepts, names, and rows with several addresses.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from probe.addresses import is_sinkhole
 from probe.documents import Attempt, Check, DnsAnswer, Record, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Transport
+from probe.paths import Path, Surroundings, family, path_of
 from probe.report import Enforcer, Observed
-from probe.signs import failure_of, is_on_link, of_error, who
+from probe.signs import SILENCE, failure_of, is_on_link, of_error, of_silence, who
 
 O, K = Outcome, EnforcerKind  # noqa: E741 - the tables below are read by column
 
-_SILENCE = "generic_timeout_error"
+Around = Mapping[int, Surroundings]  # by IP version
 
 _RCODE: dict[str, tuple[Outcome, EnforcerKind | None, str]] = {
     "NOERROR": (O.NAME_UNRESOLVED, None, "dns_no_answer"),
@@ -41,22 +42,27 @@ _WORST_FIRST: tuple[tuple[Outcome, str], ...] = (
     (O.PROXY_DENIED, "unknown"),
     (O.NAME_UNRESOLVED, "*"),  # half of a name that was never looked up
     (O.NAME_DENIED, "*"),
-    (O.SILENT, "*"),
+    (O.SILENT, "unknown"),
     (O.REFUSED, "beyond"),
     (O.REJECTED, "beyond"),
     (O.REFUSED, "filter"),
     (O.REJECTED, "filter"),
     (O.PROXY_DENIED, "filter"),
+    (O.SILENT, "filter"),
     (O.DENIED, "*"),
     (O.NO_ROUTE, "*"),
 )
 
 
 def observe(
-    check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str] = frozenset()
+    check: Check,
+    record: Record | None,
+    vantage: Vantage | None,
+    made_up: frozenset[str] = frozenset(),
+    around: Around | None = None,
 ) -> Observed:
-    """One row's outcome. `made_up`: see made_up_addresses()."""
-    return worst(record, [] if record is None else outcomes(check, record, vantage, made_up))
+    """One row's outcome. `made_up`: see made_up_addresses(). `around`: see paths.survey()."""
+    return worst(record, [] if record is None else outcomes(check, record, vantage, made_up, around or {}))
 
 
 def worst(record: Record | None, each: Sequence[tuple[Attempt, Observed]]) -> Observed:
@@ -72,14 +78,14 @@ def worst(record: Record | None, each: Sequence[tuple[Attempt, Observed]]) -> Ob
 
 
 def outcomes(
-    check: Check, record: Record, vantage: Vantage | None, made_up: frozenset[str] = frozenset()
+    check: Check, record: Record, vantage: Vantage | None, made_up: frozenset[str], around: Around
 ) -> list[tuple[Attempt, Observed]]:
     """One (attempt, outcome) per address or server of a row, and per look-up that was never answered."""
     tried = [attempt for attempt in record.attempts if attempt.step in ("connect", "send", "query")]
     if check.query is not None:
         return [(attempt, _of_query(check, attempt, vantage)) for attempt in tried]
     if tried:
-        found = [_of_address(check, group, record, vantage, made_up) for group in _by_address(tried).values()]
+        found = [_of_address(check, group, record, vantage, made_up, around) for group in _by_address(tried).values()]
         return found + [(attempt, _of_lookup(attempt, vantage)) for attempt in _unanswered(record)]
     named = [(a, _of_lookup(a, vantage)) for a in record.attempts if a.step in ("resolve", "listen")]
     # A sinkhole for one type and nothing for the other is a denied name.
@@ -121,10 +127,17 @@ def _by_address(attempts: Iterable[Attempt]) -> dict[str | None, list[Attempt]]:
 
 
 def _of_address(
-    check: Check, group: list[Attempt], record: Record, vantage: Vantage | None, made_up: frozenset[str]
+    check: Check,
+    group: list[Attempt],
+    record: Record,
+    vantage: Vantage | None,
+    made_up: frozenset[str],
+    around: Around,
 ) -> tuple[Attempt, Observed]:
     """Any answer to any try counts; silence is what is left."""
     address = group[0].address or ""
+    path = path_of(record, group[0].address)
+    near = around.get(family(address), Surroundings())
     if check.destination.host is not None and _sunk(address):  # this very host
         return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))
     for attempt in group:
@@ -132,25 +145,33 @@ def _of_address(
             later = [a for a in record.attempts if a.step in ("talk", "walk") and a.address == attempt.address]
             if attempt.result == "answered":  # a datagram is its own conversation
                 later.append(attempt)
-            seen = _of_accept(check, later, vantage)
+            seen = _of_accept(check, later, vantage, path, near)
             if seen.outcome is O.REACHED and check.destination.host is not None and address in made_up:
                 # The resolver gives this address for names which do not exist: a block page, or a proxy for all names.
                 seen = Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
             return attempt, seen
-    failed = [(attempt, of_error(attempt, vantage)) for attempt in group if attempt.result == "error"]
+    failed = [attempt for attempt in group if attempt.result == "error"]
     if failed:
-        return min(failed, key=lambda pair: _rank(pair[1]))
-    return group[0], Observed(O.SILENT, _SILENCE, None)
+        repeated = any(a.again for a in failed) and len(failed) == len(group)
+        read = [(attempt, of_error(attempt, vantage, path, near, repeated)) for attempt in failed]
+        return min(read, key=lambda pair: _rank(pair[1]))
+    return group[0], of_silence(group, path, near)
 
 
 # --- accepts ----------------------------------------------------------------------------------------------------------
 
 
-def _of_accept(check: Check, later: list[Attempt], vantage: Vantage | None) -> Observed:
-    talks = [attempt for attempt in later if attempt.step != "walk"]
+def _of_accept(
+    check: Check, later: list[Attempt], vantage: Vantage | None, path: Path, around: Surroundings
+) -> Observed:
+    talks = [attempt for attempt in later if attempt.step != "walk" and attempt.least is None]
     spoke = next((talk.data for talk in talks if talk.data is not None), None)
     shook = any(talk.tls is not None and talk.tls.handshake for talk in talks)
-    near = any(_ends_at_next_hop(attempt, vantage) for attempt in later if attempt.step == "walk")
+    near = any(_ends_at_next_hop(attempt, vantage) for attempt in later if attempt.hops == 1)
+    # A SYN proxy lets packets go on to time out farther out, and yet answers from nearer than they came.
+    proxied = bool(around.honest) and path.forward is not None and path.back is not None and path.back < path.forward
+    if proxied and (not (spoke or shook) or any(t.least is not None and t.result == "answered" for t in later)):
+        return Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX, hop=path.back))
     if spoke is not None and spoke.http_status in _DECISIONS:
         return Observed(O.PROXY_DENIED, None, Enforcer(K.PROXY, hop=1) if near else Enforcer(K.UNKNOWN))
     if near:
@@ -181,7 +202,7 @@ def _of_lookup(attempt: Attempt, vantage: Vantage | None) -> Observed:
     if attempt.step == "listen":
         return of_error(attempt, vantage)
     if attempt.dns is None:
-        failure = failure_of(attempt.error or "") if attempt.error else _SILENCE
+        failure = failure_of(attempt.error or "") if attempt.error else SILENCE
         return Observed(O.NAME_UNRESOLVED, failure, None)
     return _of_answer(attempt.dns, None, reserved=False)
 
@@ -200,8 +221,8 @@ def _of_query(check: Check, attempt: Attempt, vantage: Vantage | None) -> Observ
         return observed
     if explicit and attempt.transport is Transport.TCP and attempt.result == "connected":
         outcome = O.INTERCEPTED if check.reserved else O.ACCEPTED
-        return Observed(outcome, _SILENCE, Enforcer(K.MIDDLEBOX) if check.reserved else None)
-    return Observed(O.SILENT if explicit else O.NAME_UNRESOLVED, _SILENCE, None)
+        return Observed(outcome, SILENCE, Enforcer(K.MIDDLEBOX) if check.reserved else None)
+    return Observed(O.SILENT if explicit else O.NAME_UNRESOLVED, SILENCE, None)
 
 
 def _of_answer(answer: DnsAnswer, expect: str | None, reserved: bool, name: str = "") -> Observed:

@@ -70,8 +70,9 @@ class Settings:
     deadline: float | None = None
     rate: float = 200.0
     concurrency: int = 0  # addresses in flight; 0 = as many as open files allow
-    tries: int = 2
+    tries: int = 3  # at most; how many are made, the controls' answers decide
     seed: str = ""
+    walk: bool = True  # where a silence, an accept or a refusal stands, hop by hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Plan:
     budget: Budget
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
+    boundary: str | None = None  # where enforcement is expected to end: a hop's number, or a network
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -284,10 +286,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The deadline that the early answers gave, in seconds."""
+    """What the controls' answers gave. Seconds.
+
+    `lost_answer`: the probability, at most, that a single silent destination answered and every answer was lost.
+    """
 
     deadline: float
     samples: int
+    missed: int = 0  # samples that got no answer to their first SYN in time
+    tries: int = 2
+    lost_answer: float | None = None
     kind: Literal["calibration"] = "calibration"
 
 

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 from probe import __version__
 from probe.baseline import against_observed
-from probe.classify import made_up_addresses
+from probe.classify import Around, made_up_addresses
 from probe.documents import Check, Evidence, Plan, Record, Vantage
 from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, passes
 from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict
+from probe.paths import survey
 from probe.policies.decide import combined_default, decide
 from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
 from probe.signs import who
@@ -30,8 +31,9 @@ def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
     vantage = evidence.start.vantage if evidence.start else None
     records = {n: record for n, record in evidence.records.items() if n not in evidence.spoiled}
     made_up = made_up_addresses((check, records.get(check.n)) for check in plan.checks)
-    rows = [_seen(check, records.get(check.n), plan, vantage, made_up) for check in plan.checks]
-    known = gather(rows, vantage)
+    around = survey((check, records.get(check.n)) for check in plan.checks)
+    rows = [_seen(check, records.get(check.n), plan, vantage, made_up, around) for check in plan.checks]
+    known = gather(rows, vantage, around, plan.boundary)
     results = tuple(_result(row, known, evidence) for row in rows)
     complete = bool(evidence.end and evidence.end.complete and not evidence.problems)
     return Report(
@@ -52,10 +54,17 @@ def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
     )
 
 
-def _seen(check: Check, record: Record | None, plan: Plan, vantage: Vantage | None, made_up: frozenset[str]) -> Seen:
+def _seen(
+    check: Check,
+    record: Record | None,
+    plan: Plan,
+    vantage: Vantage | None,
+    made_up: frozenset[str],
+    around: Around,
+) -> Seen:
     if check.skip is not None:
         return Seen(check, None, Observed(Outcome.NOT_RUN, None, None))
-    return Seen.of(_declared_for_addresses(check, record, plan), record, vantage, made_up)
+    return Seen.of(_declared_for_addresses(check, record, plan), record, vantage, made_up, around)
 
 
 def _declared_for_addresses(check: Check, record: Record | None, plan: Plan) -> Check:
@@ -146,8 +155,8 @@ def _self_test(row: Seen) -> tuple[Verdict, Grade | None, str]:
     outcome = row.observed.outcome
     if not passes(row):
         return Verdict.UNPROVEN, None, f"The self-test missed: its target on loopback was {outcome.value}."
-    if outcome in (Outcome.DENIED, Outcome.NO_ROUTE):
-        return Verdict.CONFORMS, Grade.PROVEN, f"The kernel refuses loopback as well ({row.observed.failure})."
+    if outcome in (Outcome.DENIED, Outcome.NO_ROUTE, Outcome.SILENT):
+        return Verdict.CONFORMS, Grade.PROVEN, f"This host closes its loopback as well ({row.observed.failure})."
     return Verdict.CONFORMS, Grade.PROVEN, "The probe sees its own target on loopback for what it is."
 
 
@@ -181,7 +190,7 @@ def _named(enforcer: Enforcer | None) -> str:
         return "Something"
     if enforcer.kind is EnforcerKind.ROUTER:
         near = "The next hop" if enforcer.hop == 1 else "A router farther out"
-        return f"{near} ({enforcer.address})"
+        return f"{near} ({enforcer.address})" if enforcer.address else near
     return _KINDS.get(enforcer.kind, "Something")
 
 

@@ -3,18 +3,22 @@
 Everything is kept apart by (IP version, transport): a control over IPv4 says nothing about IPv6.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
-from probe.classify import outcomes, worst
+from probe.classify import Around, outcomes, worst
 from probe.documents import Attempt, Check, Record, Vantage
 from probe.model import Action, Channel, Destination, Outcome, Purpose, Transport
+from probe.paths import Surroundings, family, is_outside, path_of, seen_outside
 from probe.report import Observed
 from probe.signs import is_on_link, who
 from probe.verdicts import SELF_TEST_PASSES
 
 Group = tuple[int, Transport]
+
+# Techniques that take another way than a plain socket: a filter may know one way and not the other.
+_WAYS = frozenset(("udp_unconnected", "tcp_fastopen", "mptcp_connect", "source_port", "icmp_echo", "raw_syn"))
 
 _AT_ONCE = (Outcome.NO_ROUTE, Outcome.DENIED)
 
@@ -34,9 +38,11 @@ class Seen:
     each: tuple[tuple[Attempt, Observed], ...] = ()
 
     @classmethod
-    def of(cls, check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str]) -> "Seen":
+    def of(
+        cls, check: Check, record: Record | None, vantage: Vantage | None, made_up: frozenset[str], around: Around
+    ) -> "Seen":
         """The row, with its addresses told apart."""
-        each = outcomes(check, record, vantage, made_up) if record is not None else []
+        each = outcomes(check, record, vantage, made_up, around) if record is not None else []
         return cls(check, record, worst(record, each), tuple(each))
 
     def groups(self, *wanted: Outcome) -> set[Group]:
@@ -46,9 +52,12 @@ class Seen:
 
 def group_of(attempt: Attempt) -> Group:
     """IP version and transport of an attempt that has an address. A v4-mapped address sends IPv4 packets."""
-    address = attempt.address or ""
-    six = ":" in address and IPv6Address(address).ipv4_mapped is None
-    return 6 if six else 4, attempt.transport
+    return family(attempt.address or ""), attempt.transport
+
+
+def way_of(row: Seen) -> str:
+    """A technique that takes another way than a plain socket, or "plain"."""
+    return row.check.technique if row.check.technique in _WAYS else "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +73,15 @@ class Knowledge:
     leaks: dict[Group, str] = field(default_factory=dict)  # a denied destination that got out
     failed_self_tests: dict[Group, str] = field(default_factory=dict)
     isolated: bool = False
+    # Tries, alone, of destinations that were silent in the crowd: what each then was.
+    alone: dict[Group, list[tuple[Seen, Observed]]] = field(default_factory=dict)
+    around: Mapping[int, Surroundings] = field(default_factory=dict)
+    boundary: str | None = None
 
 
-def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
+def gather(rows: Sequence[Seen], vantage: Vantage | None, around: Around, boundary: str | None = None) -> Knowledge:
     """Everything that single rows are supported by."""
-    known = Knowledge(isolated=_isolated(rows))
+    known = Knowledge(isolated=_isolated(rows), around=around, boundary=boundary)
     for row in rows:
         if row.check.purpose is Purpose.SELF_TEST:
             _self_test(row, known)
@@ -79,6 +92,7 @@ def gather(rows: Sequence[Seen], vantage: Vantage | None) -> Knowledge:
     hosts = {_host(seen.check) for found in known.witnesses.values() for seen in found}
     for row in rows:
         _reserved(row, known)
+        _alone(row, known)
     for row in rows:
         if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS:
             for group in _groups_tried(row):
@@ -96,8 +110,43 @@ def _witness(row: Seen, known: Knowledge) -> None:
 
 def _leaks(row: Seen, known: Knowledge) -> None:
     for attempt, one in row.each:
-        if _got_out(one) or is_near(row, attempt, one, known):
+        if _got_out(one) or is_near(row, attempt, one, known) or outside(row, one, known):
             known.leaks.setdefault(group_of(attempt), row.check.id)
+
+
+def outside(row: Seen, one: Observed, known: Knowledge) -> str | None:
+    """Where, at or past the boundary, a packet of this row was seen: a router there answered it."""
+    if known.boundary is None or row.record is None:
+        return None
+    walked = seen_outside(row.record, known.boundary, known.around)
+    if walked is not None:
+        return f"the router {walked[1]} at hop {walked[0]}"
+    stopped = one.enforcer
+    if stopped is None or who(stopped) not in ("filter", "beyond") or one.outcome is Outcome.SILENT:
+        return None
+    near = known.around.get(family(stopped.address or ""), Surroundings())
+    if stopped.hop == 0 or not is_outside(known.boundary, stopped.hop, stopped.address, near):
+        return None
+    return f"the router {stopped.address or '?'}" + (f" at hop {stopped.hop}" if stopped.hop else "")
+
+
+def inside(one: Observed, known: Knowledge) -> bool:
+    """Whether the router that stopped it is known to stand on this side of the boundary."""
+    stopped = one.enforcer
+    if known.boundary is None or stopped is None:
+        return False
+    near = known.around.get(family(stopped.address or ""), Surroundings())
+    return is_outside(known.boundary, stopped.hop, stopped.address, near) is False
+
+
+def _alone(row: Seen, known: Knowledge) -> None:
+    """Silent in the crowd, and tried again alone."""
+    if row.record is None:
+        return
+    for attempt, one in row.each:
+        tries = [a for a in row.record.attempts if a.step == attempt.step and a.address == attempt.address]
+        if any(a.again for a in tries) and any(a.result == "silent" and not a.again for a in tries):
+            known.alone.setdefault(group_of(attempt), []).append((row, one))
 
 
 def _reserved(row: Seen, known: Knowledge) -> None:
@@ -175,8 +224,10 @@ def _transport(check: Check) -> Transport:
 
 def passes(row: Seen) -> bool:
     """Whether a self-test row did what it must."""
-    kind = row.check.self_test
-    return kind is not None and row.observed.outcome in SELF_TEST_PASSES[kind.value]
+    kind, seen = row.check.self_test, row.observed
+    if kind is None:
+        return False
+    return bool({(seen.outcome, "*"), (seen.outcome, who(seen.enforcer))} & SELF_TEST_PASSES[kind.value])
 
 
 def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
@@ -188,11 +239,19 @@ def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:
                 known.control_problems.setdefault((version, _transport(row.check)), told)
             continue
         group = group_of(attempt)
-        problem = _not_a_control(row, attempt, one, vantage)
+        problem = _not_a_control(row, attempt, one, vantage) or _inside_boundary(row, attempt, known)
         if problem is None:
             known.controls.setdefault(group, []).append(row.check.destination)
         else:
             known.control_problems.setdefault(group, f"control {row.check.destination} {problem}")
+
+
+def _inside_boundary(row: Seen, attempt: Attempt, known: Knowledge) -> str | None:
+    assert row.record is not None
+    away = path_of(row.record, attempt.address).forward
+    if known.boundary is None or not known.boundary.isdigit() or away is None or away >= int(known.boundary):
+        return None
+    return f"answers at hop {away}, on this side of the boundary"
 
 
 def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage | None) -> str | None:
@@ -200,15 +259,30 @@ def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage 
     assert attempt.address is not None
     if row.check.declared.action is not Action.ALLOW:
         return "is not declared as allowed"
-    if one.outcome is not Outcome.REACHED:
+    if one.outcome is not Outcome.REACHED and not _accepts_beyond(row, attempt, one):
         return f"was {one.outcome.value}"
     if ip_address(attempt.address).is_loopback or is_on_link(attempt.address, vantage) is not False:
         return "is not known to lie beyond the local network"
-    tests = [a for a in row.record.attempts if a.address == attempt.address and a.step == "walk"]
+    tests = [a for a in row.record.attempts if a.address == attempt.address and a.hops == 1]
     if not any(a.result == "silent" or (a.result == "error" and a.stage == "receive") for a in tests):
         return "could not be tested for its distance"
-    talks = [a for a in row.record.attempts if a.address == attempt.address and a.data is not None]
+    # A mute control answers with its handshake.
+    wanted = "talk" if one.outcome is Outcome.REACHED else "connect"
+    talks = [a for a in row.record.attempts if a.address == attempt.address and _answered(a, wanted)]
     first, last = [a.t for a in talks if not a.again], [a.t for a in talks if a.again]
     if not last:
         return "no longer answered at the end of the run"
     return None if first and max(first) < min(last) else "did not answer at the start of the run"
+
+
+def _answered(attempt: Attempt, step: str) -> bool:
+    if step == "connect":
+        return attempt.step == "connect" and attempt.result == "connected"
+    return attempt.data is not None and attempt.least is None
+
+
+def _accepts_beyond(row: Seen, attempt: Attempt, one: Observed) -> bool:
+    """Both distances of the handshake agree, and it lies beyond the next hop: no SYN proxy near us gave it."""
+    assert row.record is not None
+    path = path_of(row.record, attempt.address)
+    return one.outcome is Outcome.ACCEPTED and path.back is not None and path.forward == path.back and path.back > 1

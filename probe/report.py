@@ -57,11 +57,12 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Enforcer:
-    """Who said no, as far as it can be known."""
+    """Who said no, as far as it can be known. `hop`: 0 is this host, 1 the next hop. `sign`: by which row of kinds.py."""
 
     kind: EnforcerKind
     address: str | None = None
     hop: int | None = None
+    sign: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

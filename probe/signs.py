@@ -1,60 +1,17 @@
-"""What one failed call or ICMP error means: errno and ICMP words → outcome and enforcer. Literal tables.
+"""Who said no: an attempt's raw words (errno, ICMP, TCP_INFO, TTLs, netlink) as facts that the table of kinds asks for."""
 
-Source: measurements on Linux 6.18 in network namespaces; tcp(7), ip(7), RFC 792, RFC 4443. An errno that no table has
-is `broken`, never "blocked".
-"""
-
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 from probe.addresses import is_connectable
-from probe.documents import Attempt, Vantage
+from probe.documents import Attempt, Icmp, Vantage
+from probe.kinds import NO_NEIGHBOUR, UNCHECKED, Facts, Sign, look_up
 from probe.model import EnforcerKind, Outcome
+from probe.paths import Path, Surroundings, family, hops_lost
 from probe.report import Enforcer, Observed
 
-O, K = Outcome, EnforcerKind  # noqa: E741 - the tables below are read by column
+O, K = Outcome, EnforcerKind  # noqa: E741 - as short as in the table
 
-_Table = dict[str, tuple[Outcome, EnforcerKind | None]]
-
-# socket() itself failed.
-_SOCKET: _Table = {
-    "EPERM": (O.DENIED, K.SYSCALL_FILTER),
-    "EACCES": (O.DENIED, K.SYSCALL_FILTER),
-    "ENOSYS": (O.DENIED, K.SYSCALL_FILTER),
-    "EOPNOTSUPP": (O.DENIED, K.SYSCALL_FILTER),  # firejail --protocol
-    "EAFNOSUPPORT": (O.NO_ROUTE, K.ROUTE),  # no IPv6 in this kernel; systemd's RestrictAddressFamilies looks the same
-}
-
-# The call returned it at once, and no ICMP error is queued: the kernel of this host said so.
-_AT_ONCE: _Table = {
-    "ENETUNREACH": (O.NO_ROUTE, K.ROUTE),
-    "EHOSTUNREACH": (O.NO_ROUTE, K.ROUTE),  # unreachable route; gVisor without a network
-    "EADDRNOTAVAIL": (O.NO_ROUTE, K.ROUTE),  # no source address (see `routed`)
-    "ENETDOWN": (O.NO_ROUTE, K.ROUTE),
-    "EINVAL": (O.NO_ROUTE, K.ROUTE),  # blackhole route
-    "EACCES": (O.DENIED, K.UNKNOWN),  # Landlock, or a prohibit route, or seccomp
-    "EPERM": (O.DENIED, K.UNKNOWN),  # cgroup BPF, seccomp, or a local firewall on send
-    "ENOSYS": (O.DENIED, K.SYSCALL_FILTER),
-    "ECONNREFUSED": (O.REFUSED, K.UNKNOWN),
-}
-
-# It came back later, and no ICMP error is queued.
-_LATER: _Table = {
-    "ECONNREFUSED": (O.REFUSED, K.UNKNOWN),  # an RST: the target's own, or a filter's
-    "ECONNRESET": (O.REFUSED, K.UNKNOWN),
-    "ENETUNREACH": (O.REJECTED, K.UNKNOWN),
-    "EHOSTUNREACH": (O.REJECTED, K.UNKNOWN),
-    "EACCES": (O.REJECTED, K.UNKNOWN),
-    "ETIMEDOUT": (O.SILENT, None),
-}
-
-# ICMP (v4 type, code) and (v6 type, code) that are a port unreachable; every other unreachable is a rejection.
-_PORT_UNREACHABLE = {(4, 3, 3), (6, 1, 4)}
-_UNREACHABLE_TYPE = {4: 3, 6: 1}
-_TIME_EXCEEDED_TYPE = {4: 11, 6: 3}
-# The packet was too big, or its parameters bad: that says nothing about a policy.
-_NO_POLICY = {(4, 3, 4)}
-# Sent by our own host about its own neighbour: nobody answers there.
-_NO_NEIGHBOUR = {(4, 3, 1), (6, 1, 3)}
 
 # errno → OONI df-007.
 _FAILURE = {
@@ -73,6 +30,24 @@ _FAILURE = {
     "ENOBUFS": "no_buffer_space",
     "ETIMEDOUT": "timed_out",
 }
+SILENCE = "generic_timeout_error"
+
+# ICMP (IP version, type, code) → word; every other unreachable is "other".
+_ICMP = {
+    (4, 3, 3): "port",
+    (6, 1, 4): "port",
+    (4, 3, 1): "host",
+    (6, 1, 3): "host",
+    # Too big: that says nothing about a policy.
+    (4, 3, 4): "none_of_ours",
+}
+_UNREACHABLE_TYPE = {4: 3, 6: 1}
+_TIME_EXCEEDED_TYPE = {4: 11, 6: 3}
+# A neighbour entry in one of these states has a link address (linux/neighbour.h NUD_VALID).
+_RESOLVED = frozenset(("reachable", "stale", "delay", "probe", "permanent", "noarp"))
+_UNRESOLVED = frozenset(("incomplete", "failed"))
+# A queue that is full is tried again after half a second, a firewall's drop after one: by then the counts differ.
+_QUEUE_TELLS = (1.55, 1.95)
 
 
 def who(enforcer: Enforcer | None) -> str:
@@ -82,27 +57,163 @@ def who(enforcer: Enforcer | None) -> str:
         return "unknown"
     if enforcer.kind is K.PEER:
         return "peer"
-    if enforcer.kind is K.ROUTE and enforcer.hop == 0:
+    if enforcer.sign == NO_NEIGHBOUR:
         return "neighbour"
     # The next hop is on this side of whatever "outside" is; a router farther out may be the Internet's own.
-    return "beyond" if enforcer.kind is K.ROUTER and enforcer.hop != 1 else "filter"
+    near = enforcer.hop == 1 and enforcer.sign != UNCHECKED
+    return "beyond" if enforcer.kind is K.ROUTER and not near else "filter"
 
 
-def of_error(attempt: Attempt, vantage: Vantage | None) -> Observed:
+def of_error(
+    attempt: Attempt,
+    vantage: Vantage | None,
+    path: Path = Path(),  # noqa: B008 - frozen
+    around: Surroundings = Surroundings(),  # noqa: B008 - frozen
+    repeated: bool = False,
+) -> Observed:
+    """What a failed attempt means. `repeated`: it failed in the same way when it was tried again, alone."""
     error = attempt.error or ""
     failure = failure_of(error)
-    if attempt.icmp is not None:
-        outcome, enforcer = _of_icmp(attempt, vantage)
-        return Observed(outcome, failure, enforcer)
-    if attempt.address is not None and error == "ECONNREFUSED" and ip_address(attempt.address).is_loopback:
-        return Observed(O.REFUSED, failure, Enforcer(K.PEER))
     if error == "EADDRNOTAVAIL" and attempt.routed:
         return Observed(O.BROKEN, failure, None)  # a route is there: we ran out of ports
-    if error in ("EINVAL", "EACCES", "ENETUNREACH") and _is_special(attempt.address, vantage):
+    if attempt.icmp is None and error in ("EINVAL", "EACCES", "ENETUNREACH") and _is_special(attempt.address, vantage):
         return Observed(O.BROKEN, failure, None)  # a plain socket may not go there: no policy said so
-    table = {"socket": _SOCKET, "receive": _LATER}.get(attempt.stage or "", _AT_ONCE)
-    outcome, kind = table.get(error, (O.BROKEN, None))
-    return Observed(outcome, failure, Enforcer(kind) if kind else None)
+    sign = look_up(facts_of(attempt, vantage, path, around, repeated))
+    if sign is None:
+        return Observed(O.BROKEN, failure, None)
+    return Observed(
+        sign.outcome, failure, _enforcer(sign, attempt, path, around)
+    )
+
+
+def of_silence(attempts: Sequence[Attempt], path: Path, around: Surroundings) -> Observed:
+    """What a silence means, from all tries of one address: what this host did itself, and how far the packets came."""
+    first = attempts[0]
+    sign = look_up(Facts("silence", None, local=_local(attempts, around)))
+    assert sign is not None  # the last row matches every silence
+    if sign.enforcer is None:
+        placed = Enforcer(K.UNKNOWN, path.last_address, path.last) if path.last is not None else None
+        return Observed(O.SILENT, SILENCE, placed)
+    failure = SILENCE if sign.outcome is O.SILENT else failure_of("EHOSTUNREACH")
+    return Observed(sign.outcome, failure, Enforcer(sign.enforcer, first.source, sign.hop, sign.kind))
+
+
+def facts_of(attempt: Attempt, vantage: Vantage | None, path: Path, around: Surroundings, repeated: bool) -> Facts:
+    """The attempt as the table asks."""
+    loopback = attempt.address is not None and ip_address(attempt.address).is_loopback
+    # On our own link an answer from one hop away may well be the target's.
+    far = attempt.address is not None and is_on_link(attempt.address, vantage) is False
+    local = None
+    if attempt.error == "ENOBUFS":
+        local = "firewall" if repeated or loopback else None
+    elif attempt.neighbour in _RESOLVED:
+        local = "resolved"
+    return Facts(
+        stage=attempt.stage or "connect",
+        error=attempt.error,
+        sender="loopback" if loopback else _sender(attempt, vantage, around, near=not far),
+        icmp=_icmp_word(attempt.icmp, attempt.address or ""),
+        route=_route(attempt),
+        local=local,
+        rst=_rst(path, around) if attempt.icmp is None and far else None,
+    )
+
+
+def _route(attempt: Attempt) -> str | None:
+    if attempt.route is None:
+        return None
+    if attempt.route in ("unicast", "local"):
+        return "fine"
+    # With no route in the table either, the errno's own name differs now and then (EADDRNOTAVAIL for ENETUNREACH).
+    return "same"
+
+
+def _icmp_word(icmp: Icmp | None, address: str) -> str | None:
+    if icmp is None:
+        return None
+    version = family(address) if address else 4
+    if icmp.type == _TIME_EXCEEDED_TYPE[version]:
+        return "exceeded"
+    if icmp.type != _UNREACHABLE_TYPE[version]:
+        return "none_of_ours"
+    return _ICMP.get((version, icmp.type, icmp.code), "other")
+
+
+def _sender(attempt: Attempt, vantage: Vantage | None, around: Surroundings, near: bool) -> str | None:
+    """Who sent the ICMP error, as far as its address and its own TTL tell."""
+    if attempt.icmp is None:
+        return None
+    offender = attempt.icmp.offender
+    if offender is None:
+        return "unknown"
+    if offender == attempt.source:
+        return "own"
+    if offender == attempt.address:
+        return "target" if near else _in_the_targets_name(attempt.icmp.ttl, around)
+    return "next_hop" if is_on_link(offender, vantage) else "router"
+
+
+def _in_the_targets_name(ttl: int | None, around: Surroundings) -> str:
+    if ttl is None or not around.honest or around.distance is None:
+        return "target"
+    away = hops_lost(ttl)
+    if away == 1:
+        return "target_near"
+    return "target_far" if away >= around.distance and away not in around.routers else "target"
+
+
+def _rst(path: Path, around: Surroundings) -> str | None:
+    """Whose RST, from the two distances; `around` shows whether TTLs can be trusted here."""
+    if path.back is None or around.honest is False:
+        return None
+    if path.back == 1:
+        return "near" if around.honest else "near_unchecked"
+    if path.forward is None or around.honest is None or around.distance is None:
+        return None
+    if path.forward == path.back >= around.distance and path.back not in around.routers:
+        return "target"
+    # The forward hook comes after the look at the hop limit: a router's reset is one hop nearer on its way back.
+    return "router" if path.forward == path.back + 1 and path.back in around.routers else None
+
+
+def _local(attempts: Sequence[Attempt], around: Surroundings) -> str | None:
+    """What this host did with the packets of a silence."""
+    tried = [a for a in attempts if a.result == "silent"]
+    if any(a.counters is not None and a.counters.requests > 0 == a.counters.transmits for a in tried):
+        return "firewall"
+    kept = [a for a in tried if a.tcp is not None and a.tcp.resent > a.tcp.left == 0]
+    if kept and len(kept) == len(tried):
+        if ip_address(attempts[0].address or "::").is_loopback:
+            return "firewall"  # there is no queue before loopback
+        lone = [a for a in kept if a.again]
+        full = any(a.tcp and a.tcp.resent > 1 and _QUEUE_TELLS[0] <= a.elapsed <= _QUEUE_TELLS[1] for a in lone)
+        if lone and len(kept) > 1:
+            return "firewall" if not full or around.distance is not None else None
+    if attempts[-1].neighbour in _UNRESOLVED:
+        return "unresolved"
+    # Netlink may be refused; the kernel's own count says as much: the second SYN was not even made.
+    waiting = all(a.tcp is not None and a.tcp.timeouts > 0 == a.tcp.resent for a in tried)
+    return "unresolved" if tried and waiting and attempts[-1].neighbour is None else None
+
+
+def _enforcer(sign: Sign, attempt: Attempt, path: Path, around: Surroundings) -> Enforcer | None:
+    if sign.enforcer is None:
+        return None
+    address, hop = None, sign.hop
+    if attempt.icmp is not None:
+        address = attempt.icmp.offender
+        if (
+            hop is None
+            and attempt.icmp.ttl is not None
+            and address != attempt.address
+            and hops_lost(attempt.icmp.ttl) > 1
+        ):
+            hop = hops_lost(attempt.icmp.ttl)
+    elif sign.outcome is O.REFUSED and path.back is not None:
+        hop = path.back if hop is None else hop
+        named = around.routers.get(path.back, frozenset())
+        address = next(iter(named)) if len(named) == 1 and sign.enforcer is K.ROUTER else None
+    return Enforcer(sign.enforcer, address, hop, sign.kind)
 
 
 def _is_special(address: str | None, vantage: Vantage | None) -> bool:
@@ -113,36 +224,6 @@ def _is_special(address: str | None, vantage: Vantage | None) -> bool:
     return not is_connectable(address) or any(
         net.version == 4 and net.prefixlen < 31 and str(net.broadcast_address) == address for net in local
     )
-
-
-def _of_icmp(attempt: Attempt, vantage: Vantage | None) -> tuple[Outcome, Enforcer | None]:
-    icmp, address = attempt.icmp, attempt.address or ""
-    assert icmp is not None
-    version = 6 if ":" in address else 4
-    sign = (version, icmp.type, icmp.code)
-    enforcer = _offender(attempt, vantage)
-    if sign in _NO_POLICY or icmp.type not in (_UNREACHABLE_TYPE[version], _TIME_EXCEEDED_TYPE[version]):
-        return O.BROKEN, enforcer
-    if icmp.type == _TIME_EXCEEDED_TYPE[version]:
-        return O.REJECTED, Enforcer(K.UNKNOWN, icmp.offender)  # a routing loop, not a policy
-    if sign in _NO_NEIGHBOUR and enforcer.kind is K.LOCAL_FIREWALL:
-        enforcer = Enforcer(K.ROUTE, icmp.offender, 0)
-    return (O.REFUSED if sign in _PORT_UNREACHABLE else O.REJECTED), enforcer
-
-
-def _offender(attempt: Attempt, vantage: Vantage | None) -> Enforcer:
-    """Who sent the ICMP error, as far as its address tells."""
-    assert attempt.icmp is not None
-    offender = attempt.icmp.offender
-    if attempt.address is not None and ip_address(attempt.address).is_loopback:
-        return Enforcer(K.PEER, offender)
-    if offender is None:
-        return Enforcer(K.UNKNOWN)
-    if offender == attempt.source:
-        return Enforcer(K.LOCAL_FIREWALL, offender, 0)
-    if offender == attempt.address:
-        return Enforcer(K.UNKNOWN, offender)  # the target's own, or a bridge that rejects in its name
-    return Enforcer(K.ROUTER, offender, 1 if is_on_link(offender, vantage) else None)
 
 
 def is_on_link(address: str, vantage: Vantage | None) -> bool | None:

@@ -62,9 +62,14 @@ _LEAST = {4: (socket.IPPROTO_IP, _IP_MINTTL), 6: (socket.IPPROTO_IPV6, _IPV6_MIN
 
 def one_hop_socket(family: int, kind: int) -> socket.socket:
     """As open_socket; its packets die at the next hop. Raises OSError."""
+    return limited_socket(family, kind, 1, None)
+
+
+def limited_socket(family: int, kind: int, hops: int | None, least: int | None) -> socket.socket:
+    """As open_socket, with limits. Raises OSError."""
     sock = open_socket(family, kind)
     try:
-        limit(sock, family, 1, None)
+        limit(sock, family, hops, least)
     except OSError:
         sock.close()
         raise

@@ -5,8 +5,9 @@ hop, nothing denied got out, and every witness was stopped, one of them alike.
 """
 
 from probe.documents import Attempt
-from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, is_near
-from probe.model import Action, Outcome, Transport
+from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, inside, is_near, outside, way_of
+from probe.model import Action, Outcome, Purpose, Transport
+from probe.paths import Surroundings, path_of
 from probe.report import Observed
 from probe.signs import who
 from probe.verdicts import Support
@@ -31,9 +32,21 @@ def support(row: Seen, known: Knowledge) -> tuple[Support, str]:
         return (Support.NEAR if near else Support.NONE), ""
     if outcome is Outcome.NAME_UNRESOLVED:
         return (Support.ISOLATED if known.isolated else Support.NONE), ""
-    if outcome in (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED):
-        return _for_silence(row, known)
+    if outcome in _NEEDS_MORE:
+        return _for_stopped(row, known)
     return Support.NONE, ""
+
+
+def _for_stopped(row: Seen, known: Knowledge) -> tuple[Support, str]:
+    """With a boundary, the distance of whoever spoke decides; without one, the rest of the run."""
+    for _, one in row.each:
+        seen = outside(row, one, known)
+        if seen is not None:
+            return Support.OUTSIDE, f"it came as far as {seen}"
+    stopped = [one for _, one in row.each if one.outcome in _NEEDS_MORE and who(one.enforcer) != "filter"]
+    if stopped and all(inside(one, known) and one.outcome is not Outcome.SILENT for one in stopped):
+        return Support.INSIDE, f"on this side of the boundary {known.boundary}"
+    return _for_silence(row, known)
 
 
 def _for_allow(row: Seen, known: Knowledge) -> Support:
@@ -65,23 +78,25 @@ def _for_silence(row: Seen, known: Knowledge) -> tuple[Support, str]:
         if not attempt.address:
             return Support.NONE, "no address was tried"
         group = group_of(attempt)
-        missing = _missing(group, row, one, known)
+        explained = _rate_limited(group, row, one, known)
+        missing = None if explained else _missing(group, attempt, row, one, known)
         if missing is not None:
             return Support.NONE, missing
-        reasons[group] = _present(group, known)
+        reasons[group] = explained or _present(group, row, known)
     return Support.CORROBORATED, "; ".join(reasons[group] for group in sorted(reasons))
 
 
-def _missing(group: Group, row: Seen, one: Observed, known: Knowledge) -> str | None:
+def _missing(group: Group, attempt: Attempt, row: Seen, one: Observed, known: Knowledge) -> str | None:
     name = group_name(group)
     if group in known.leaks:
         return f"over {name} another denied destination got out ({known.leaks[group]})"
-    if group not in known.controls:
+    if group not in known.controls and not _near_reset(one):
         why = known.control_problems.get(group)
         return f"no control answered over {name}" + (f" ({why})" if why else "")
-    witnesses = known.witnesses.get(group, [])
+    witnesses = _witnesses(group, row, known)
     if not witnesses:
-        return f"no witness was tried over {name}"
+        way = way_of(row)
+        return f"no witness was tried over {name}" + ("" if way == "plain" else f" by {way}")
     for witness in witnesses:
         if not all(_is_stopped(seen) for _, seen in _tries(witness, group)):
             return f"the witness {witness.check.destination} was {witness.observed.outcome.value}"
@@ -91,7 +106,59 @@ def _missing(group: Group, row: Seen, one: Observed, known: Knowledge) -> str | 
     if not alike:
         first = witnesses[0]
         return f"the witness {first.check.destination} was stopped in another way ({first.observed.outcome.value})"
-    return _wrong_port(group, row, alike, known)
+    return _too_far(group, attempt, row, known) or _doubtful(group, one, known) or _wrong_port(group, row, alike, known)
+
+
+def _witnesses(group: Group, row: Seen, known: Knowledge) -> list[Seen]:
+    """Those that took the same way: a filter may know one way and not the other."""
+    return [witness for witness in known.witnesses.get(group, []) if way_of(witness) == way_of(row)]
+
+
+def _near_reset(one: Observed) -> bool:
+    """An RST from the next hop is a sign of life: no dead network gives it, so that no control is needed."""
+    return one.outcome is Outcome.REFUSED and one.enforcer is not None and one.enforcer.hop == 1
+
+
+def _too_far(group: Group, attempt: Attempt, row: Seen, known: Knowledge) -> str | None:
+    """The control must have been answered from beyond the hop where this destination fell silent."""
+    assert row.record is not None
+    last, control = path_of(row.record, attempt.address).last, known.around.get(group[0], Surroundings()).distance
+    if last is None or control is None or last < control:
+        return None
+    return f"it was seen at hop {last}, and the control is no farther than {control}"
+
+
+def _doubtful(group: Group, one: Observed, known: Knowledge) -> str | None:
+    """A destination of the same group that was silent in the crowd only: the crowd's silences mean less."""
+    if one.outcome is not Outcome.SILENT:
+        return None
+    for row, alone in known.alone.get(group, []):
+        if alone.outcome is not Outcome.SILENT:
+            return f"{row.check.destination} was silent in the crowd and {alone.outcome.value} alone"
+    return None
+
+
+def _rate_limited(group: Group, row: Seen, one: Observed, known: Knowledge) -> str | None:
+    """Silent in the crowd, where every destination that was tried alone was rejected by one and the same near router.
+
+    RFC 1812 4.3.2.8: routers limit the rate of their ICMP errors; Linux sends six and then one per second.
+    """
+    assert row.record is not None
+    if one.outcome is not Outcome.SILENT or group in known.leaks or any(a.again for a in row.record.attempts):
+        return None
+    alone = known.alone.get(group, [])
+    rejecters = {seen.enforcer.address for _, seen in alone if seen.enforcer and who(seen.enforcer) == "filter"}
+    all_rejected = all(seen.outcome in (Outcome.REJECTED, Outcome.REFUSED) and seen.enforcer for _, seen in alone)
+    others = [seen for other, seen in alone if other.check.purpose is not Purpose.WITNESS]
+    if not others or not all_rejected or len(rejecters) != 1 or None in rejecters:
+        return None
+    for witness in _witnesses(group, row, known):
+        if not all(_is_stopped(seen) for _, seen in _tries(witness, group)):
+            return None
+    return (
+        f"while {len(others)} of {len(others)} like it, tried alone, were rejected by {rejecters.pop()}, "
+        f"whose limit on ICMP errors explains the silence (other kinds among them: at most {min(3 / len(others), 1):.0%})"
+    )
 
 
 def _wrong_port(group: Group, row: Seen, alike: list[Seen], known: Knowledge) -> str | None:
@@ -127,10 +194,16 @@ def _stopped_alike(witness: Seen, group: Group, one: Observed) -> bool:
     if one.outcome is Outcome.SILENT:
         return group in witness.groups(Outcome.SILENT)
     mine, its = one.enforcer, witness.observed.enforcer
-    return mine is not None and its is not None and mine.address is not None and mine.address == its.address
+    if mine is None or its is None:
+        return False
+    if _near_reset(one):
+        return (mine.kind, mine.hop) == (its.kind, its.hop)
+    return mine.address is not None and mine.address == its.address
 
 
-def _present(group: Group, known: Knowledge) -> str:
-    witness = known.witnesses[group][0].check.destination
+def _present(group: Group, row: Seen, known: Knowledge) -> str:
+    witness = _witnesses(group, row, known)[0].check.destination
+    if group not in known.controls:
+        return f"by the next hop, which refused the witness {witness} too"
     control = known.controls[group][0]
     return f"while over {group_name(group)} the control {control} answered and the witness {witness} was stopped too"

@@ -17,7 +17,7 @@ import trio
 
 from probe.documents import Attempt, Data, Tls
 from probe.model import HttpRequest
-from probe.sockets import connect, icmp_error, open_socket, os_error, own_address, rst_on_close, version
+from probe.sockets import connect, icmp_error, limited_socket, os_error, own_address, rst_on_close, version
 from probe.timing import BANNER
 from probe.tls_layer import Layer
 
@@ -88,15 +88,24 @@ def printable(data: bytes, most: int = _EXCERPT) -> str:
 
 
 async def converse(
-    address: str, port: int, saying: Saying, leave: Leave, started: float, again: bool = False
+    address: str,
+    port: int,
+    saying: Saying,
+    leave: Leave,
+    started: float,
+    again: bool = False,
+    least: int | None = None,
 ) -> list[Attempt]:
-    """The conversation as attempts: one, or two where a certificate had to be looked at without trusting it."""
+    """The conversation as attempts: one, or two where a certificate had to be looked at without trusting it.
+
+    `least`: what arrives with a lower TTL is not heard (RFC 5082).
+    """
 
     async def once(words: Saying, context: ssl.SSLContext | None) -> Attempt:
         if not await leave(PACKETS):
             now = trio.current_time() - started
             return Attempt(now, 0.0, "talk", "error", address=address, port=port, stage="socket", error="budget")
-        return await _once(address, port, words, started, context, again)
+        return replace(await _once(address, port, words, started, context, again, least), least=least)
 
     if not saying.tls:
         return [await once(saying, None)]
@@ -136,12 +145,18 @@ class _Wire:
 
 
 async def _once(
-    address: str, port: int, saying: Saying, started: float, context: ssl.SSLContext | None, again: bool
+    address: str,
+    port: int,
+    saying: Saying,
+    started: float,
+    context: ssl.SSLContext | None,
+    again: bool,
+    least: int | None,
 ) -> Attempt:
     begin = trio.current_time()
     made = Attempt(begin - started, 0.0, "talk", "silent", address=address, port=port, again=again)
     try:
-        plain = open_socket(version(address), socket.SOCK_STREAM)
+        plain = limited_socket(version(address), socket.SOCK_STREAM, None, least)
     except OSError as error:
         return replace(made, result="error", stage="socket", error=os_error(error))
     wire = _Wire(trio.socket.from_stdlib_socket(plain), saying.token)

@@ -1,15 +1,28 @@
-"""How long silence must last before it is called silence. Pure arithmetic, seconds.
+"""How long silence must last before it is called silence, and how often it is asked. Pure arithmetic, seconds.
 
-RFC 6298's estimator over the answered early attempts, as nmap does it: T = clamp(srtt + 4·rttvar, 250 ms, 1 s). Without
-an answer T is 1 s. Each address is tried a few times, overlapped, with the earlier sockets kept open.
+RFC 6298's estimator over the controls' round trips, as nmap does it: T = clamp(srtt + 4·rttvar, 250 ms, 1 s). Without an
+answer T is 1 s. Each address is tried a few times, overlapped, with the earlier sockets kept open: m = ⌈ln(α/N) / ln(q)⌉
+tries, where q is an upper bound of the share of answered targets that a first try missed. A lost answer is then called
+silence for one of N targets with probability α at most, unless the operator's bound on tries comes first.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 SHORTEST = 0.25
 LONGEST = 1.0
 BANNER = 0.3  # how long a server that speaks first is given
+
+FEWEST_TRIES = 2
+MOST_TRIES = 3  # unless the operator says otherwise
+_ALPHA = 0.01
+# A few answers say little about loss: not more than this is believed of q, in either direction.
+_WORST_Q = 0.5
+
+# The kernel sends a SYN again after one second. A silent socket that was kept open for that long and SHORTEST more has
+# heard an answer to it, and its TCP_INFO says whether the second SYN left this host.
+HOLD = 1.0 + SHORTEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +52,9 @@ def syn_retransmissions(seconds: float) -> int:
 # Between two lone tries: RFC 1812 4.3.2.8 and Linux's icmp_ratelimit give one ICMP error per second and destination.
 LONE_GAP = 1.1
 
-# For one address tried alone, at the end of a run.
-ALONE = Deadlines(answer=1.5, spacing=0.5, tries=2)
+# For one address tried alone, at the end of a run. 1.8 s: the firewall's drops are then told from a full queue's, which
+# the kernel tries again after half a second (TCP_RESOURCE_PROBING_INTERVAL) and not after one.
+ALONE = Deadlines(answer=1.3, spacing=0.5, tries=2)
 
 
 def estimate(samples: Iterable[float]) -> float:
@@ -58,6 +72,31 @@ def estimate(samples: Iterable[float]) -> float:
     return min(max(smoothed + 4 * variation, SHORTEST), LONGEST)
 
 
-def deadlines(answer: float, tries: int) -> Deadlines:
-    """Tries half a deadline apart, so that the second one does not share a burst of loss with the first."""
-    return Deadlines(answer, answer / 2, tries)
+def missed_share(samples: int, missed: int) -> float:
+    """An upper bound (95 %) of the share of first tries that get no answer: Poisson's, 3/n where none was missed."""
+    if samples == 0:
+        return 1.0
+    return min((missed + 1.645 * math.sqrt(missed + 1) + 1.355) / samples, 1.0)
+
+
+def tries_for(targets: int, samples: int, missed: int, most: int) -> int:
+    """How often each of `targets` is tried. Without an answer nothing is believed of silence anyway: the fewest."""
+    if samples == 0:
+        return min(FEWEST_TRIES, most)
+    q = min(missed_share(samples, missed), _WORST_Q)
+    wanted = math.ceil(math.log(_ALPHA / max(targets, 1)) / math.log(q))
+    return min(max(wanted, FEWEST_TRIES), most)
+
+
+def deadlines(answer: float, tries: int, hold: float = HOLD) -> Deadlines:
+    """Tries spread out, so that the second one does not share a burst of loss with the first."""
+    return Deadlines(answer, max(answer / 2, (hold - answer) / max(tries, 1)), tries, hold)
+
+
+def lost_answer(used: Deadlines, samples: int, missed: int) -> float | None:
+    """The probability, at most, that one silent destination did answer and every answer was lost. None: not known."""
+    if samples == 0:
+        return None
+    # The kernel's own retransmission is one more try, where there was time to hear its answer.
+    sent = used.tries + (1 if used.total >= _SYN_AGAIN[0] + used.answer else 0)
+    return missed_share(samples, missed) ** sent

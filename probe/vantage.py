@@ -1,16 +1,14 @@
-"""What the agent can say of the place that it runs in: unprivileged and read-only, from /proc.
+"""What the agent can say of the place that it runs in: unprivileged and read-only, nothing is sent."""
 
-Not from /sys: bubblewrap and others leave the host's there.
-"""
-
-import ipaddress
+import errno
 import os
-import socket
-import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 
+from probe import latch, netlink, place, surroundings
 from probe.documents import Vantage
+from probe.rtnetlink import Message
+from probe.surroundings import Read
 
 # linux/capability.h, in order of their bits.
 _CAPABILITIES = (
@@ -20,27 +18,36 @@ _CAPABILITIES = (
     "mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
 ).split()
 _SECCOMP = {"0": "disabled", "1": "strict", "2": "filter"}
-_CONTAINERS = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
-
-# A route to a device that is wider than this (a default route, a tunnel's 0.0.0.0/1) says nothing of who is near.
-_NEAR = {4: 8, 6: 32}
-
-Read = Callable[[str], str | None]
+# linux/if_addr.h: being checked for duplicates. An address that failed the check stays so; nobody waits for that.
+_TENTATIVE, _FAILED = 0x40, 0x08
 
 
-def look(read: Read | None = None) -> Vantage:
-    """The facts; each is None or empty where /proc does not tell."""
+def look(read: Read | None = None, environ: Mapping[str, str] | None = None, ask: netlink.Ask | None = None) -> Vantage:
+    """The facts; each is None or empty where it cannot be known. `read` alone: only what those files tell."""
+    ask = ask or (netlink.ask if read is None else _nothing)
     read = read or _read
+    environ = os.environ if environ is None else environ
     status = dict(line.split(":", 1) for line in (read("/proc/self/status") or "").splitlines() if ":" in line)
+    seccomp = _SECCOMP.get(status.get("Seccomp", "").strip())
+    ways = surroundings.ways(read, ask)
     return Vantage(
-        executable=sys.executable or "",
+        executable=surroundings.printable(sys.executable or "", 4096),
         uid=os.getuid(),
         capabilities=_capabilities(status.get("CapEff", "0").strip()),
-        interfaces=_interfaces(),
+        interfaces=surroundings.interfaces(read, ask),
         no_new_privs=_flag(status.get("NoNewPrivs")),
-        seccomp=_SECCOMP.get(status.get("Seccomp", "").strip()),
-        container=next((name for path, name in _CONTAINERS.items() if os.path.exists(path)), None),
-        on_link=on_link(read("/proc/net/route"), read("/proc/net/ipv6_route")),
+        seccomp=seccomp,
+        container=place.container(read, environ),
+        on_link=None if ways is None else surroundings.near(ways),
+        # Only where it is certain that no filter stands in the way: one may end the whole process for a call that it
+        # does not know, and the fact is not worth the run. A `seccomp` that cannot be read is not certain.
+        landlock_abi=landlock_abi() if seccomp == "disabled" else None,
+        routes=surroundings.routes(ways or ()),
+        addresses=surroundings.addresses(read, ask),
+        resolvers=place.resolvers(read("/etc/resolv.conf")),
+        proxies=place.proxies(environ),
+        sockets=place.unix_sockets(environ, os.getuid()),
+        netns=latch.own_namespace(),
     )
 
 
@@ -50,6 +57,10 @@ def _read(path: str) -> str | None:
             return file.read(1024 * 1024)
     except OSError:
         return None
+
+
+def _nothing(request: bytes) -> tuple[Message, ...] | None:  # noqa: ARG001 - has the form of netlink.ask
+    return None
 
 
 def _flag(text: str | None) -> bool | None:
@@ -64,45 +75,37 @@ def _capabilities(text: str) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(_CAPABILITIES) if bits >> bit & 1)
 
 
-def _interfaces() -> tuple[str, ...]:
-    try:
-        return tuple(name for _, name in socket.if_nameindex())
-    except OSError:
-        return ()
-
-
 def on_link(route: str | None, ipv6_route: str | None) -> tuple[str, ...] | None:
     """Networks reached without a router, from /proc/net/route and /proc/net/ipv6_route. None: it cannot be known."""
-    if route is None:  # a kernel without IPv6 has no ipv6_route
-        return None
-    found = [net for line in (route or "").splitlines()[1:] if (net := _v4(line.split()))]
-    found += [net for line in (ipv6_route or "").splitlines() if (net := _v6(line.split()))]
-    return tuple(dict.fromkeys(found))
+    found = surroundings.parse_routes(route, ipv6_route)
+    return None if found is None else surroundings.near(found)
 
 
-def _v4(words: list[str]) -> str | None:
-    if len(words) < 8 or int(words[2], 16) != 0:
-        return None
-    address, mask = (struct.pack("=I", int(words[place], 16)) for place in (1, 7))
-    net = ipaddress.ip_network((address, _bits(mask)))
-    return str(net) if net.prefixlen >= _NEAR[4] else None
-
-
-def _bits(mask: bytes) -> int:
-    return bin(int.from_bytes(mask, "big")).count("1")
-
-
-def _v6(words: list[str]) -> str | None:
-    # Flag 0x0200 (RTF_REJECT) is an unreachable route; a next hop is a router; lo's own are no network.
-    if len(words) < 10 or int(words[8], 16) & 0x0200 or words[9] == "lo" or int(words[4], 16):
-        return None
-    prefix = int(words[1], 16)
-    net = ipaddress.ip_network((bytes.fromhex(words[0]), prefix))
-    return str(net) if prefix >= _NEAR[6] and not net.is_multicast else None
-
-
-def tentative(read: Read | None = None) -> bool:
+def tentative(read: Read | None = None, ask: netlink.Ask | None = None) -> bool:
     """Whether an IPv6 address is still in duplicate address detection: a connect would fail for that reason alone."""
-    text = (read or _read)("/proc/net/if_inet6") or ""
-    rows = [line.split() for line in text.splitlines()]
-    return any(len(row) > 4 and int(row[4], 16) & 0x40 for row in rows)  # IFA_F_TENTATIVE
+    found = netlink.addresses(ask or (netlink.ask if read is None else _nothing))
+    if found is not None:
+        flags = [one.flags for one in found]
+    else:
+        flags = [row.flags for row in surroundings.parse_if_inet6((read or _read)("/proc/net/if_inet6"))]
+    return any(word & (_TENTATIVE | _FAILED) == _TENTATIVE for word in flags)
+
+
+_CREATE_RULESET = 444  # landlock_create_ruleset(2); the same number on all architectures that Python runs on but alpha
+_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION: makes no ruleset, only tells
+
+
+def landlock_abi() -> int | None:
+    """Landlock's ABI version, 0 where the kernel has none (ENOSYS) or it is off (EOPNOTSUPP); None where refused."""
+    if sys.platform != "linux" or os.uname().machine == "alpha":
+        return None
+    try:
+        import ctypes
+    except ImportError:  # an interpreter without libffi
+        return None
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    version: int = call(ctypes.c_long(_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
+    if version >= 0:
+        return version
+    return 0 if ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP) else None

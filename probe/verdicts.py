@@ -18,6 +18,8 @@ class Support(StrEnum):
     EXPECTED = "expected"  # allow: somebody is known to answer there
     SPOKE = "spoke"  # allow: application bytes came back, from whom is not proven
     ISOLATED = "isolated"  # nothing works at all, and the kernel says why
+    OUTSIDE = "outside"  # deny: a router at or past the boundary answered it
+    INSIDE = "inside"  # deny: the router that stopped it stands on this side of the boundary
     NEAR = "near"  # deny: application bytes of a live destination, in a network where all ends at the next hop
 
 
@@ -54,6 +56,17 @@ TABLE: tuple[Row, ...] = (
     # The target's own RST means that the packet arrived there, and an answer came back.
     Row(_D, _O.REFUSED, "peer", None, _LEAK, _PROVEN,
         "{where} itself refused the connection: the packet got there, although {by} denies it."),
+    # The operator says where enforcement ends; an answer from there or farther shows that the packet left.
+    Row(_D, _O.REFUSED, None, _S.OUTSIDE, _LEAK, _PROVEN,
+        "Refused outside: {reason}, at or past the boundary, although {by} denies it."),
+    Row(_D, _O.REJECTED, None, _S.OUTSIDE, _LEAK, _PROVEN,
+        "Rejected outside: {reason}, at or past the boundary, although {by} denies it."),
+    Row(_D, _O.SILENT, None, _S.OUTSIDE, _LEAK, _PROVEN,
+        "It left: {reason}, at or past the boundary, although {by} denies it."),
+    Row(_D, _O.REFUSED, "beyond", _S.INSIDE, _CONFORMS, _PROVEN,
+        "{enforcer} refused it, {reason}, as {by} declares."),
+    Row(_D, _O.REJECTED, "beyond", _S.INSIDE, _CONFORMS, _PROVEN,
+        "{enforcer} rejected it, {reason}, as {by} declares."),
     Row(_D, _O.REFUSED, "filter", None, _CONFORMS, _PROVEN,
         "{enforcer} refused it on the way, as {by} declares."),
     # A router farther out may be the Internet's own; that the witness was stopped too makes it an enforcer.
@@ -79,6 +92,9 @@ TABLE: tuple[Row, ...] = (
         "The kernel refused the call at once ({failure}), as {by} declares."),
     Row(_D, _O.NO_ROUTE, None, None, _CONFORMS, _PROVEN,
         "The kernel has no route there ({failure}), as {by} declares."),
+    # The kernel tells that what it sent again never got past this host: it was dropped here.
+    Row(_D, _O.SILENT, "filter", None, _CONFORMS, _PROVEN,
+        "Silent, and no packet left this host: its own firewall drops it, as {by} declares."),
     # Never from silence alone: documentation addresses are silent on an open network as well.
     Row(_D, _O.SILENT, None, _S.CORROBORATED, _CONFORMS, _CORROBORATED,
         "Silent, {reason}."),
@@ -136,6 +152,8 @@ TABLE: tuple[Row, ...] = (
     # A machine without IPv6 under a policy that allows everything is no over-block.
     Row(_A, _O.NO_ROUTE, None, None, _UNPROVEN, None,
         "The kernel has no route there ({failure}), and nobody is known to live there."),
+    Row(_A, _O.SILENT, "filter", None, _OVER, _PROVEN,
+        "Silent, and no packet left this host: its own firewall drops it, although {by} allows it."),
     Row(_A, _O.SILENT, None, _S.EXPECTED, _OVER, _PRESUMED,
         "Silent, although {by} allows it and somebody is known to answer there."),
     Row(_A, _O.SILENT, None, _S.ISOLATED, _OVER, _PRESUMED,
@@ -180,9 +198,9 @@ def look_up(action: Action, outcome: Outcome, whose: str, support: Support) -> R
     )
 
 
-# A self-test passes where its target did what it must, or where the kernel said at once why not (Landlock and a
-# namespace with its loopback down refuse loopback too).
-SELF_TEST_PASSES: dict[str, frozenset[Outcome]] = {
-    "open": frozenset((_O.REACHED, _O.DENIED, _O.NO_ROUTE)),
-    "closed": frozenset((_O.REFUSED, _O.DENIED, _O.NO_ROUTE)),
+# A self-test passes where its target did what it must, or where the kernel said why not: Landlock and a namespace with
+# its loopback down refuse loopback too, and a local firewall or a cgroup's filter that drops there is seen to drop.
+SELF_TEST_PASSES: dict[str, frozenset[tuple[Outcome, str]]] = {
+    "open": frozenset(((_O.REACHED, "*"), (_O.DENIED, "*"), (_O.NO_ROUTE, "*"), (_O.SILENT, "filter"))),
+    "closed": frozenset(((_O.REFUSED, "*"), (_O.DENIED, "*"), (_O.NO_ROUTE, "*"), (_O.SILENT, "filter"))),
 }

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from probe.classify import made_up_addresses, observe
+from probe.kinds import NO_NEIGHBOUR, UNCHECKED
 from probe.documents import Attempt, Data, DnsAnswer, Icmp, Record, Tls, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Query, Transport
 from probe.report import Enforcer
@@ -41,20 +42,20 @@ KERNEL = [
     ("in the target's own name", error("EHOSTUNREACH", icmp=Icmp(3, 13, "192.0.2.1")), "rejected", "host_unreachable", "unknown", None),
     ("offender unknown", error("EHOSTUNREACH", icmp=Icmp(3, 13, None)), "rejected", "host_unreachable", "unknown", None),
     ("routing loop", error("EHOSTUNREACH", icmp=Icmp(11, 0, GW)), "rejected", "host_unreachable", "unknown", None),
-    ("too big", error("EMSGSIZE", icmp=Icmp(3, 4, GW)), "broken", "message_size", "router", 1),
-    ("another ICMP type", error("EPROTO", icmp=Icmp(12, 0, GW)), "broken", "unknown_failure", "router", 1),
-    ("no default route", error("ENETUNREACH", "connect"), "no_route", "network_unreachable", "route", None),
-    ("unreachable route, gVisor", error("EHOSTUNREACH", "connect"), "no_route", "host_unreachable", "route", None),
-    ("blackhole route", error("EINVAL", "connect"), "no_route", "invalid_argument", "route", None),
-    ("no IPv6 address", error("EADDRNOTAVAIL", "connect", V6, routed=False), "no_route", "address_not_available", "route", None),
+    ("too big", error("EMSGSIZE", icmp=Icmp(3, 4, GW)), "broken", "message_size", None, None),
+    ("another ICMP type", error("EPROTO", icmp=Icmp(12, 0, GW)), "broken", "unknown_failure", None, None),
+    ("no default route", error("ENETUNREACH", "connect"), "no_route", "network_unreachable", "route", 0),
+    ("unreachable route, gVisor", error("EHOSTUNREACH", "connect"), "no_route", "host_unreachable", "route", 0),
+    ("blackhole route", error("EINVAL", "connect"), "no_route", "invalid_argument", "route", 0),
+    ("no IPv6 address", error("EADDRNOTAVAIL", "connect", V6, routed=False), "no_route", "address_not_available", "route", 0),
     ("out of ports", error("EADDRNOTAVAIL", "connect", routed=True), "broken", "address_not_available", None, None),
-    ("Landlock, prohibit route", error("EACCES", "connect"), "denied", "permission_denied", "unknown", None),
-    ("cgroup BPF, seccomp", error("EPERM", "connect"), "denied", "operation_not_permitted", "unknown", None),
-    ("local drop on a datagram", error("EPERM", "send"), "denied", "operation_not_permitted", "unknown", None),
+    ("Landlock, prohibit route", error("EACCES", "connect"), "denied", "permission_denied", "unknown", 0),
+    ("cgroup BPF, seccomp", error("EPERM", "connect"), "denied", "operation_not_permitted", "syscall_filter", 0),
+    ("local drop on a datagram", error("EPERM", "send"), "denied", "operation_not_permitted", "local_firewall", 0),
     ("refused at once", error("ECONNREFUSED", "connect"), "refused", "connection_refused", "unknown", None),
-    ("seccomp on socket", error("EPERM", "socket"), "denied", "operation_not_permitted", "syscall_filter", None),
-    ("firejail --protocol", error("EOPNOTSUPP", "socket"), "denied", "unknown_failure", "syscall_filter", None),
-    ("no IPv6 in the kernel", error("EAFNOSUPPORT", "socket", V6), "no_route", "address_family_not_supported", "route", None),
+    ("seccomp on socket", error("EPERM", "socket"), "denied", "operation_not_permitted", "syscall_filter", 0),
+    ("firejail --protocol", error("ENOTSUP", "socket"), "denied", "unknown_failure", "syscall_filter", 0),
+    ("no IPv6 in the kernel", error("EAFNOSUPPORT", "socket", V6), "no_route", "address_family_not_supported", "route", 0),
     ("the kernel gave up", error("ETIMEDOUT"), "silent", "timed_out", None, None),
     ("out of files", error("EMFILE", "socket"), "broken", "unknown_failure", None, None),
     ("an errno that no table has", error("EXFULL"), "broken", "unknown_failure", None, None),
@@ -75,9 +76,10 @@ def test_kernel_signs(tried: Attempt, outcome: str, failure: str, kind: str | No
 
 
 def test_own_loopback_refuses_as_a_peer() -> None:
-    assert see(error("ECONNREFUSED", address="127.0.0.1")).enforcer == Enforcer(EnforcerKind.PEER)
+    closed = "closed port on loopback"
+    assert see(error("ECONNREFUSED", address="127.0.0.1")).enforcer == Enforcer(EnforcerKind.PEER, None, 0, closed)
     udp = error("ECONNREFUSED", address="::1", icmp=Icmp(1, 4, "::1"))
-    assert see(udp).enforcer == Enforcer(EnforcerKind.PEER, "::1")
+    assert see(udp).enforcer == Enforcer(EnforcerKind.PEER, "::1", 0, closed)
 
 
 def test_who() -> None:
@@ -89,8 +91,9 @@ def test_who() -> None:
         (Enforcer(EnforcerKind.ROUTER, GW, 1), "filter"),
         (Enforcer(EnforcerKind.ROUTER, GW, None), "beyond"),
         (Enforcer(EnforcerKind.LOCAL_FIREWALL), "filter"),
-        (Enforcer(EnforcerKind.ROUTE, OWN, 0), "neighbour"),
-        (Enforcer(EnforcerKind.ROUTE), "filter"),
+        (Enforcer(EnforcerKind.ROUTER, None, 1, UNCHECKED), "beyond"),
+        (Enforcer(EnforcerKind.ROUTE, OWN, 0, NO_NEIGHBOUR), "neighbour"),
+        (Enforcer(EnforcerKind.ROUTE, hop=0), "filter"),
         (Enforcer(EnforcerKind.PROXY), "filter"),
     ]
     assert [who(enforcer) for enforcer, _ in table] == [word for _, word in table]

@@ -30,7 +30,7 @@ BAD: list[tuple[Any, str]] = [
     ({"check": 1, "attempts": [], "verdict": "conforms"}, "unknown key 'verdict'"),
     ({"check": 1, "attempts": [GOOD | {"t": "0"}]}, 'attempts[0].t: expected a number, got "0"'),
     ({"check": 1, "attempts": [GOOD | {"step": "x"}]}, 'attempts[0].step: expected one of listen, resolve, connect, walk, talk, send, query, twin, raw, got "x"'),
-    ({"check": 1, "attempts": [GOOD | {"transport": "sctp"}]}, 'attempts[0].transport: expected one of tcp, udp, got "sctp"'),
+    ({"check": 1, "attempts": [GOOD | {"transport": "sctp"}]}, 'attempts[0].transport: expected one of tcp, udp, icmp, got "sctp"'),
     ({"check": 1, "attempts": [GOOD | {"error": 5}]}, "attempts[0].error: expected a string, got 5"),
     ({"check": 1, "attempts": [GOOD | {"routed": 1}]}, "attempts[0].routed: expected true or false, got 1"),
     ({"check": 1, "attempts": [GOOD | {"icmp": {"type": 3}}]}, "attempts[0].icmp.code: missing"),

@@ -33,12 +33,19 @@ def test_every_sentence_has_only_known_places() -> None:
         assert places <= {"where", "by", "enforcer", "failure", "reason"}, row
 
 
-@pytest.mark.parametrize("whose", WHOSE)
-@pytest.mark.parametrize("support", [s for s in Support if s is not Support.CORROBORATED])
+@pytest.mark.parametrize("whose", [w for w in WHOSE if w != "filter"])
+@pytest.mark.parametrize("support", [s for s in Support if s not in (Support.CORROBORATED, Support.OUTSIDE)])
 def test_silence_under_a_deny_conforms_only_when_corroborated(whose: str, support: Support) -> None:
     assert look_up(Action.DENY, Outcome.SILENT, whose, support).verdict is Verdict.UNPROVEN
     corroborated = look_up(Action.DENY, Outcome.SILENT, whose, Support.CORROBORATED)
     assert (corroborated.verdict, corroborated.grade) == (Verdict.CONFORMS, Grade.CORROBORATED)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED])
+def test_an_answer_from_outside_is_a_leak_whatever_it_says(outcome: Outcome) -> None:
+    for whose in WHOSE:
+        row = look_up(Action.DENY, outcome, whose, Support.OUTSIDE)
+        assert (row.verdict, row.grade) == (Verdict.LEAK, Grade.PROVEN)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.BROKEN, Outcome.ACCEPTED, Outcome.INTERCEPTED, Outcome.NAME_DENIED])
@@ -54,5 +61,8 @@ def test_an_inert_or_undeclared_row_is_never_judged() -> None:
 
 def test_self_tests_pass_on_attributed_answers_and_never_on_silence() -> None:
     for passing in SELF_TEST_PASSES.values():
-        assert {Outcome.DENIED, Outcome.NO_ROUTE} <= passing
-        assert not passing & {Outcome.SILENT, Outcome.BROKEN, Outcome.ACCEPTED}
+        outcomes = {outcome for outcome, whose in passing if whose == "*"}
+        assert {Outcome.DENIED, Outcome.NO_ROUTE} <= outcomes
+        assert not outcomes & {Outcome.SILENT, Outcome.BROKEN, Outcome.ACCEPTED}
+        # Silence passes only where the kernel says that this host's own firewall made it.
+        assert {whose for outcome, whose in passing if outcome is Outcome.SILENT} == {"filter"}

@@ -49,6 +49,17 @@ class Pace:
         return self.take(packets)
 
 
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """What an attempt is where the technique cannot run: nothing was sent, and `reason` says what is missing."""
+
+    reason: str
+
+
+def _unheard(order: Order, reason: str) -> None:
+    raise RuntimeError(f"{order.technique} cannot run, and nobody asked: {reason}")
+
+
 @dataclass(slots=True)
 class Probe:
     """The surroundings of every attempt in one phase of a run."""
@@ -60,20 +71,33 @@ class Probe:
     concurrency: int
     finish: Callable[[Order, list[Attempt]], None]
     again: bool = False  # the closing attempts of controls, or lone retries
+    cannot: Callable[[Order, str], None] = _unheard  # instead of `finish`, with the reason
     together: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(_TOGETHER))
+    # A technique that cannot run in this place says why, instead of finishing an order.
+    cannot: Callable[[Order, str], None] = lambda _order, _reason: None
 
     def now(self) -> float:
         """Seconds since the start of the run."""
         return trio.current_time() - self.started
 
+    async def addresses(self, order: Order) -> tuple[tuple[str, ...], list[Attempt]]:
+        """The addresses of the order's destination, and the look-ups that gave them."""
+        if order.destination.address is not None:
+            return (order.destination.address,), []
+        return await self.names.lookup(order.destination.host or "", self.pace, self.started)
+
     async def each(
-        self, orders: Sequence[Order], attempt: Callable[[Order, "Probe"], Awaitable[list[Attempt]]]
+        self, orders: Sequence[Order], attempt: Callable[[Order, "Probe"], Awaitable[list[Attempt] | NotRun]]
     ) -> None:
         """Run `attempt` for every order, a bounded number together."""
 
         async def one(order: Order) -> None:
             async with self.together:
-                self.finish(order, await attempt(order, self))
+                made = await attempt(order, self)
+                if isinstance(made, NotRun):
+                    self.cannot(order, made.reason)
+                else:
+                    self.finish(order, made)
 
         async with trio.open_nursery() as nursery:
             for order in orders:

@@ -1,0 +1,129 @@
+"""The kinds of enforcement: a literal table, one row each, from one attempt's facts to outcome and enforcer.
+
+Source: measurements on Linux 6.18 in network namespaces; tcp(7), ip(7), RFC 792, RFC 4443. Facts that no row has are
+`broken`, never "blocked". docs/accuracy.md shows each kind in a real network.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import NamedTuple
+
+from probe.model import EnforcerKind, Outcome
+
+O, K = Outcome, EnforcerKind  # noqa: E741 - the table below is read by column
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What tells the kinds apart. In a row of the table: the words that match, and None where it does not ask."""
+
+    stage: str  # socket, bind, connect, send, receive, or silence
+    error: str | None = None  # the errno's name
+    sender: str | None = None  # of the ICMP error: own, next_hop, router, target, target_near, target_far, loopback
+    icmp: str | None = None  # port, host, other, exceeded, none_of_ours
+    route: str | None = None  # what the routing table says: same (as the error), fine, or None
+    local: str | None = None  # what this host did: firewall, queue, unresolved, resolved
+    rst: str | None = None  # whose RST: near, near_unchecked, target, router, or None
+
+
+class Sign(NamedTuple):
+    """One row: a pattern, and what it means. `hop`: 0 is this host, 1 the next hop, None is told by the walk."""
+
+    kind: str
+    pattern: Facts
+    outcome: Outcome
+    enforcer: EnforcerKind | None
+    hop: int | None
+
+
+# An RST that no router's hop lies before, in a run in which no control shows whether TTLs arrive as they should.
+UNCHECKED = "reset by the next hop, TTL not calibrated"
+NO_NEIGHBOUR = "dead next hop"
+
+# fmt: off
+TABLE: tuple[Sign, ...] = (
+    # --- the socket itself: seccomp and its users (firejail: ENOTSUP, Codex: EPERM) ---
+    Sign("syscall filter on socket()",
+         Facts("socket", "EPERM EACCES ENOSYS ENOTSUP"), O.DENIED, K.SYSCALL_FILTER, 0),
+    # No IPv6 in this kernel; systemd's RestrictAddressFamilies looks the same.
+    Sign("no such address family", Facts("socket", "EAFNOSUPPORT"), O.NO_ROUTE, K.ROUTE, 0),
+
+    # --- refused at once: the routing table's own word decides whether it was a route ---
+    Sign("local route prohibit", Facts("connect send", "EACCES", route="same"), O.DENIED, K.ROUTE, 0),
+    Sign("local route",
+         Facts("connect send", "ENETUNREACH EHOSTUNREACH EINVAL ENETDOWN EADDRNOTAVAIL", route="same"),
+         O.NO_ROUTE, K.ROUTE, 0),
+    # Landlock, cgroup/connect, seccomp: a route is there, and the call is refused all the same.
+    Sign("syscall filter on connect()",
+         Facts("connect", "EACCES EPERM ENOSYS", route="fine"), O.DENIED, K.SYSCALL_FILTER, 0),
+    Sign("syscall filter that pretends",
+         Facts("connect", "ENETUNREACH EHOSTUNREACH EINVAL", route="fine"), O.DENIED, K.SYSCALL_FILTER, 0),
+    Sign("syscall filter on connect()", Facts("connect", "EPERM ENOSYS"), O.DENIED, K.SYSCALL_FILTER, 0),
+    # Without netlink a prohibit route and Landlock look alike.
+    Sign("refused at once", Facts("connect send", "EACCES"), O.DENIED, K.UNKNOWN, 0),
+    Sign("local route",
+         Facts("connect send", "ENETUNREACH EHOSTUNREACH EINVAL ENETDOWN EADDRNOTAVAIL"), O.NO_ROUTE, K.ROUTE, 0),
+    Sign("local firewall on send", Facts("send", "EPERM"), O.DENIED, K.LOCAL_FIREWALL, 0),
+    Sign("local hook on send", Facts("send", "ENOBUFS", local="firewall"), O.DENIED, K.LOCAL_FIREWALL, 0),
+    Sign("syscall filter on send()", Facts("send", "ENOSYS"), O.DENIED, K.SYSCALL_FILTER, 0),
+
+    # --- an ICMP error from this very host ---
+    # Nobody answers at the next hop. A firewall that rejects with host-unreachable says the same, but at once, and
+    # while the next hop's link address is known.
+    Sign("local firewall rejects",
+         Facts("*", sender="own", icmp="host", local="resolved"), O.REJECTED, K.LOCAL_FIREWALL, 0),
+    Sign(NO_NEIGHBOUR, Facts("*", sender="own", icmp="host"), O.REJECTED, K.ROUTE, 0),
+    Sign("local firewall rejects", Facts("*", sender="own", icmp="port"), O.REFUSED, K.LOCAL_FIREWALL, 0),
+    Sign("local firewall rejects", Facts("*", sender="own", icmp="other"), O.REJECTED, K.LOCAL_FIREWALL, 0),
+    Sign("closed port on loopback", Facts("*", sender="loopback", icmp="port"), O.REFUSED, K.PEER, 0),
+
+    # --- an ICMP error from a router ---
+    Sign("router rejects", Facts("*", sender="next_hop", icmp="port"), O.REFUSED, K.ROUTER, 1),
+    Sign("router rejects", Facts("*", sender="next_hop", icmp="host other"), O.REJECTED, K.ROUTER, 1),
+    Sign("router farther out rejects", Facts("*", sender="router", icmp="port"), O.REFUSED, K.ROUTER, None),
+    Sign("router farther out rejects", Facts("*", sender="router", icmp="host other"), O.REJECTED, K.ROUTER, None),
+    # In the target's own name: a bridge that rejects for it stands nearer than any host beyond the next hop.
+    Sign("bridge rejects in the target's name", Facts("*", sender="target_near", icmp="port"), O.REFUSED, K.ROUTER, 1),
+    Sign("bridge rejects in the target's name",
+         Facts("*", sender="target_near", icmp="host other"), O.REJECTED, K.ROUTER, 1),
+    Sign("closed UDP port at the target", Facts("*", sender="target_far", icmp="port"), O.REFUSED, K.PEER, None),
+    Sign("rejected in the target's name",
+         Facts("*", sender="target target_far loopback", icmp="host other"), O.REJECTED, K.UNKNOWN, None),
+    Sign("refused in the target's name", Facts("*", sender="target", icmp="port"), O.REFUSED, K.UNKNOWN, None),
+    # A routing loop, not a policy.
+    Sign("hop limit reached", Facts("*", icmp="exceeded"), O.REJECTED, K.UNKNOWN, None),
+    Sign("no sender", Facts("*", sender="unknown", icmp="port"), O.REFUSED, K.UNKNOWN, None),
+    Sign("no sender", Facts("*", sender="unknown", icmp="host other"), O.REJECTED, K.UNKNOWN, None),
+
+    # --- an RST: whose, only the hop walk tells ---
+    Sign("closed port on loopback", Facts("connect receive", "ECONNREFUSED", sender="loopback"), O.REFUSED, K.PEER, 0),
+    Sign("reset by the next hop", Facts("receive", "ECONNREFUSED", rst="near"), O.REFUSED, K.ROUTER, 1),
+    Sign(UNCHECKED, Facts("receive", "ECONNREFUSED", rst="near_unchecked"), O.REFUSED, K.ROUTER, 1),
+    Sign("closed port at the target", Facts("receive", "ECONNREFUSED", rst="target"), O.REFUSED, K.PEER, None),
+    Sign("reset by a router farther out", Facts("receive", "ECONNREFUSED", rst="router"), O.REFUSED, K.ROUTER, None),
+    Sign("reset by somebody", Facts("connect receive", "ECONNREFUSED ECONNRESET"), O.REFUSED, K.UNKNOWN, None),
+    Sign("unreachable, nobody named", Facts("receive", "ENETUNREACH EHOSTUNREACH EACCES"), O.REJECTED, K.UNKNOWN, None),
+
+    # --- silence ---
+    Sign("local firewall drops", Facts("silence", local="firewall"), O.SILENT, K.LOCAL_FIREWALL, 0),
+    Sign(NO_NEIGHBOUR, Facts("silence", local="unresolved"), O.REJECTED, K.ROUTE, 0),
+    Sign("the kernel gave up", Facts("receive", "ETIMEDOUT"), O.SILENT, None, None),
+    Sign("silence", Facts("silence"), O.SILENT, None, None),
+)
+# fmt: on
+
+
+@cache
+def look_up(facts: Facts) -> Sign | None:
+    """The first row that matches; None for facts that no row has: `broken`."""
+    return next((sign for sign in TABLE if _matches(sign.pattern, facts)), None)
+
+
+def _matches(pattern: Facts, facts: Facts) -> bool:
+    # An ICMP error is never read by a row that does not ask for it.
+    if (pattern.icmp is None) != (facts.icmp is None):
+        return False
+    return all(
+        wanted in (None, "*") or (found is not None and found in wanted.split())
+        for wanted, found in ((getattr(pattern, f.name), getattr(facts, f.name)) for f in fields(Facts))
+    )

@@ -1,0 +1,138 @@
+"""What hop walks tell: how far away an answerer stands, by two measures, and where a silence began.
+
+Forward: the smallest hop limit that was answered. Back: how many hops the answer's TTL lost since 64, 128 or 255.
+A host's own answer has both alike; a Linux router that resets in its forward hook is one hop nearer going back, because
+it looks at the hop limit first; a SYN proxy is nearer too. A time exceeded that did not come is never used: routers
+limit their rate.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from probe.documents import Attempt, Check, Record
+from probe.model import Action
+
+_INITIAL = (64, 128, 255)  # what systems start with
+_TIME_EXCEEDED = {4: 11, 6: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One destination's walk. Hops; None: not known."""
+
+    forward: int | None = None  # the first hop limit that was answered
+    back: int | None = None  # hops that the answer's TTL lost, counted like `forward`
+    last: int | None = None  # the farthest hop that answered with time exceeded
+    last_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the walks of one IP version tell together."""
+
+    distance: int | None = None  # of the nearest control whose two distances agree
+    honest: bool | None = None  # whether answers arrive with the TTL that distance leaves; None: no control tells
+    routers: dict[int, frozenset[str]] = field(default_factory=dict)  # by hop: who answered with time exceeded
+
+
+def family(address: str) -> int:
+    """IP version of the packets. A v4-mapped address sends IPv4."""
+    return 6 if ":" in address and IPv6Address(address.split("%")[0]).ipv4_mapped is None else 4
+
+
+def path_of(record: Record, address: str | None) -> Path:
+    """The walk of one address of a row."""
+    tried = [a for a in record.attempts if a.address == address]
+    first = next((a for a in tried if a.step == "connect" and not a.again), None)
+    walked = [a for a in tried if a.step == "walk"]
+    if first is None:
+        return Path()
+    answered = [a.hops for a in walked if a.hops is not None and _alike(first, a)]
+    last = max((a for a in walked if exceeded(a)), key=lambda a: a.hops or 0, default=None)
+    return Path(
+        forward=min(answered, default=None),
+        back=_back(first, walked),
+        last=last.hops if last else None,
+        last_address=last.icmp.offender if last and last.icmp else None,
+    )
+
+
+def exceeded(attempt: Attempt) -> bool:
+    """Whether a router said that the hop limit was reached there."""
+    wanted = _TIME_EXCEEDED[family(attempt.address or "")]
+    return attempt.icmp is not None and attempt.icmp.type == wanted and attempt.hops is not None
+
+
+def hops_lost(ttl: int) -> int:
+    """Distance of a sender whose packet arrived with `ttl`, counted like a hop limit: 1 is the next hop."""
+    return next(value for value in _INITIAL if value >= ttl) - ttl + 1
+
+
+def _back(first: Attempt, walked: list[Attempt]) -> int | None:
+    heard = max((a.least for a in walked if a.least is not None and _alike(first, a)), default=None)
+    if heard is None:
+        return None
+    # One more than what was heard must have been tried, and not been heard.
+    above = any(a.least == heard + 1 and a.result == "silent" for a in walked) or heard == _INITIAL[-1]
+    return hops_lost(heard) if above else None
+
+
+def _alike(first: Attempt, other: Attempt) -> bool:
+    if first.result == "connected":
+        return other.result == "connected"
+    return other.result == "error" and other.error == first.error and other.icmp is None and other.stage == "receive"
+
+
+def seen_outside(record: Record, boundary: str | None, around: Mapping[int, Surroundings]) -> tuple[int, str] | None:
+    """Hop and address of a router at or past the boundary that said that a packet of this row got there. Or None."""
+    if boundary is None:
+        return None
+    for attempt in record.attempts:
+        if exceeded(attempt) and attempt.icmp is not None and attempt.hops is not None:
+            near = around.get(family(attempt.address or ""), Surroundings())
+            if is_outside(boundary, attempt.hops, attempt.icmp.offender, near):
+                return attempt.hops, attempt.icmp.offender or "?"
+    return None
+
+
+def is_outside(boundary: str, hop: int | None, address: str | None, around: Surroundings) -> bool | None:
+    """Whether a router stands at or past the boundary, a hop number or a network. None: that cannot be told."""
+    if boundary.isdigit():
+        return None if hop is None else hop >= int(boundary)
+    network = ip_network(boundary)
+    if address is not None and ip_address(address) in network:
+        return True
+    first = [at for at, routers in around.routers.items() if any(ip_address(a) in network for a in routers)]
+    if not first or hop is None:
+        return None
+    return hop > min(first)
+
+
+def survey(rows: Iterable[tuple[Check, Record | None]]) -> dict[int, Surroundings]:
+    """By IP version."""
+    found = {4: Surroundings(), 6: Surroundings()}
+    routers: dict[int, dict[int, set[str]]] = {4: {}, 6: {}}
+    for check, record in rows:
+        if record is None:
+            continue
+        for attempt in record.attempts:
+            if exceeded(attempt) and attempt.icmp and attempt.icmp.offender and attempt.hops is not None:
+                routers[family(attempt.address or "")].setdefault(attempt.hops, set()).add(attempt.icmp.offender)
+        if check.early and check.declared.action is Action.ALLOW and check.self_test is None:
+            for address in {a.address for a in record.attempts if a.step == "connect" and a.address}:
+                version = family(address)
+                found[version] = _with(found[version], path_of(record, address))
+    return {
+        version: Surroundings(one.distance, one.honest, {hop: frozenset(who) for hop, who in routers[version].items()})
+        for version, one in found.items()
+    }
+
+
+def _with(known: Surroundings, path: Path) -> Surroundings:
+    """One control more. One that arrives with another TTL than its distance leaves makes all of them doubtful."""
+    if path.forward is None or path.back is None or path.forward < 2:
+        return known
+    honest = path.forward == path.back and known.honest is not False
+    distance = min(d for d in (known.distance, path.forward) if d is not None) if honest else None
+    return Surroundings(distance, honest)

@@ -1,0 +1,74 @@
+"""The hop walk: an unprivileged firewalk. It places an acceptor, a refuser or a silence, by hops, with plain sockets.
+
+Forward: the same SYN with IP_TTL (IPV6_UNICAST_HOPS) 1, 2, 3 …; routers whose hop it is answer with time exceeded, and
+the first hop limit that is answered is the answerer's distance. Back: with IP_MINTTL (IPV6_MINHOPCOUNT) the kernel
+does not hear answers that arrive with a lower TTL (RFC 5082), which reads that TTL. Facts only: a time exceeded that
+does not come means nothing (routers limit their rate), and what the distances mean is judged outside.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import trio
+
+from probe.documents import Attempt
+from probe.engine import Connect, connect_many
+from probe.techniques.base import Probe
+from probe.techniques.tcp_connect import as_attempt
+from probe.timing import Deadlines
+
+# Hop limits that are tried together, wave after wave, until one is answered.
+_WAVES: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5, 6, 7), tuple(range(8, 16)), tuple(range(16, 31)))
+# What systems start with (Linux, macOS 64; Windows 128; network gear 255).
+INITIAL = (64, 128, 255)
+# An answer from farther away than this is placed no more exactly: 30 hops is what traceroute(8) tries.
+_FARTHEST = 30
+# SYNs of a walk at most: every hop limit and every TTL, each tried twice.
+PACKETS = 2 * (_FARTHEST + 2 + _FARTHEST + 2)
+
+
+def quick(deadlines: Deadlines) -> Deadlines:
+    """Deadlines of a walk's single steps: two tries, and no time for the kernel's own."""
+    return Deadlines(deadlines.answer, deadlines.answer / 2, 2)
+
+
+async def place(address: str, port: int, first: Attempt, probe: Probe, known_hops: Sequence[int] = ()) -> list[Attempt]:
+    """The walk of one destination, which `first` is an attempt to. `known_hops`: limits that were tried already."""
+    attempts: list[Attempt] = []
+    for wave in _WAVES:
+        made = await _connects([Connect(address, port, hops=hops) for hops in wave if hops not in known_hops], probe)
+        attempts += made
+        if any(alike(first, attempt) for attempt in made):
+            return attempts + await _back(address, port, first, _first_answer(first, attempts), probe)
+        # A silence is followed only as far as somebody tells where it went on.
+        if first.result == "silent" and not any(a.icmp for a in made):
+            break
+    return attempts
+
+
+async def _back(address: str, port: int, first: Attempt, forward: int, probe: Probe) -> list[Attempt]:
+    """With which TTL the answer arrives: which initial value it had, then each value that its distance could leave."""
+    bands = await _connects([Connect(address, port, least=value + 1) for value in INITIAL[:-1]], probe)
+    heard = [attempt.least or 0 for attempt in bands if alike(first, attempt)]
+    initial = next(value for value in INITIAL if value + 1 not in heard)
+    values = range(initial, max(initial - forward - 2, 0), -1)
+    return bands + await _connects([Connect(address, port, least=value) for value in values], probe)
+
+
+def alike(first: Attempt, other: Attempt) -> bool:
+    """Whether `other` got the same kind of answer: a handshake, or an RST."""
+    if first.result == "connected":
+        return other.result == "connected"
+    return other.result == "error" and other.error == first.error and other.icmp is None and other.stage == "receive"
+
+
+def _first_answer(first: Attempt, attempts: Sequence[Attempt]) -> int:
+    return min(attempt.hops or 0 for attempt in attempts if alike(first, attempt))
+
+
+async def _connects(targets: list[Connect], probe: Probe) -> list[Attempt]:
+    done: list[Connect] = []
+    if targets:
+        await connect_many(targets, quick(probe.deadlines), probe.pace, done.append, len(targets))
+    await trio.lowlevel.checkpoint()
+    return [replace(as_attempt(target, probe), step="walk", again=False) for target in done]
