@@ -5,7 +5,7 @@ other rows → lone retries where an ICMP rate limit may have turned rejections 
 what this host itself may have dropped → witnesses and controls once more, alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -15,8 +15,8 @@ from probe.counters import moved, read_counters
 from probe.documents import EVIDENCE_SCHEMA, Attempt, Calibration, Counters, End, Order, Orders, Record, Start
 from probe.engine import Connect, connect_many
 from probe.model import Transport
+from probe.placing import Placing
 from probe.sockets import raise_file_limit
-from probe.talk import converse, nonce_step
 from probe.techniques import load
 from probe.techniques.base import Pace, Probe
 from probe.techniques.names import Names
@@ -27,6 +27,9 @@ from probe.timing import (
     HOLD,
     LONE_GAP,
     LONGEST,
+    MOST_RETRIES,
+    MOST_SECOND_LOOKS,
+    SAMPLES,
     Deadlines,
     deadlines,
     estimate,
@@ -34,15 +37,11 @@ from probe.timing import (
     tries_for,
 )
 from probe.vantage import look, tentative
-from probe.walk import place
 
 _DAD_SECONDS = 3.0
-MOST_RETRIES = 6  # lone ones, per IP version and transport
 _OPEN_FILES_SHARE = 0.9
-SAMPLES = 8  # further connects to each control that answered, to know the network's delay and loss
 _SAMPLE_GAP = 0.02
-MOST_WALKS = 24  # destinations that are walked to, per IP version
-MOST_SECOND_LOOKS = 200
+_LONE_ANSWER = 0.5
 
 Emit = Callable[[object], None]
 Row = tuple[Order, list[Attempt]]
@@ -50,8 +49,9 @@ Row = tuple[Order, list[Attempt]]
 
 @dataclass(slots=True)
 class _Samples:
-    elapsed: list[float] = field(default_factory=list)
-    missed: int = 0
+    elapsed: list[float] = field(default_factory=list)  # of those that were answered
+    tried: int = 0
+    missed: int = 0  # … whose first SYN was not answered in time
 
 
 class Run:
@@ -155,29 +155,27 @@ class Run:
         answered: list[Attempt] = []
         for order, attempts in self._held.values():
             for attempt in attempts if order.early else ():
-                if attempt.step == "connect" and attempt.result == "connected":
+                if attempt.step == "connect" and attempt.result == "connected" and attempt.address != attempt.source:
                     answered.append(attempt)
                     found.elapsed.append(attempt.elapsed)
+                    found.tried += 1
                     found.missed += attempt.tries > 1
         if self._orders.settings.tries > 1:
             await self._sample(answered, found)
         settings = self._orders.settings
         targets = sum(not order.early for order in self._orders.orders)
-        total = len(found.elapsed) + found.missed
-        tries = tries_for(targets, total, found.missed, settings.tries)
+        tries = tries_for(targets, found.tried, found.missed, settings.tries)
         self._deadlines = self._given(settings.deadline or estimate(found.elapsed), tries)
-        lost = lost_answer(self._deadlines, total, found.missed)
-        self._emit(
-            Calibration(
-                round(self._deadlines.total, 6), total, found.missed, tries, None if lost is None else round(lost, 9)
-            )
-        )
+        lost = lost_answer(self._deadlines, found.tried, found.missed)
+        total = round(self._deadlines.total, 6)
+        self._emit(Calibration(total, found.tried, found.missed, tries, None if lost is None else round(lost, 9)))
 
     async def _sample(self, answered: list[Attempt], found: _Samples) -> None:
         """Further connects, one try each, a little apart: a share of lost first tries needs more than one sample."""
         one = Deadlines(LONGEST, LONGEST, 1)
 
         def done(target: Connect) -> None:
+            found.tried += target.result != "error"
             if target.result == "connected":
                 found.elapsed.append(target.elapsed)
             elif target.result == "silent":
@@ -210,67 +208,42 @@ class Run:
                 order
                 for order, attempts in self._held.values()
                 if order.destination.address
+                and not (order.repeat and self._will_close())
                 and (":" in order.destination.address) is six
                 and _silent(attempts)
                 and attempts[0].transport is transport
             ]
+            gap = LONE_GAP
             for order in _spread(group, MOST_RETRIES):
-                await trio.sleep(LONE_GAP)
-                await load(order.technique).run([order], self._probe(self._finish, again=True))
-                if _silent([attempt for attempt in self._held.get(order.n, (order, []))[1] if attempt.again]):
-                    break  # no rate limit made it silent: the others are what they seem
+                if not await self._rejected_alone(order, gap):
+                    # Linux charges an error about a missing route twice: once for the route, once for the ICMP message.
+                    gap = 2 * LONE_GAP
+                    if not await self._rejected_alone(order, gap):
+                        break  # no rate limit made it silent: the others are what they seem
+
+    async def _rejected_alone(self, order: Order, gap: float) -> bool:
+        """One packet, after a silence of `gap`. Of several tries of one row only the last is kept: the rest say less."""
+        await trio.sleep(gap)
+        kept = [attempt for attempt in self._held[order.n][1] if not attempt.again]
+        self._held[order.n] = (order, kept)
+        one = Deadlines(max(self._deadlines.answer, _LONE_ANSWER), LONGEST, 1)
+        await load(order.technique).run([order], replace(self._probe(self._finish, again=True), deadlines=one))
+        row = self._held.get(order.n)
+        return row is None or not _silent([attempt for attempt in row[1] if attempt.again])
 
     async def _place(self) -> None:
         """Hop walks: controls and witnesses, what accepted or refused, and one silence of each group."""
-        if not self._orders.settings.walk:
-            return
-        limiter = trio.CapacityLimiter(MOST_WALKS)
-        async with trio.open_nursery() as nursery:
-            for order, first in self._to_place():
-                nursery.start_soon(self._place_one, order, first, limiter)
-
-    def _to_place(self) -> Iterator[tuple[Order, Attempt]]:
-        taken = {4: 0, 6: 0}
-        silences: set[tuple[int, str]] = set()
-        rows = sorted(self._held.values(), key=lambda row: (not row[0].repeat, row[0].n))
-        beyond = {_family(a) for _, attempts in rows for a in attempts if a.result == "connected"}
-        for order, attempts in rows:
-            for first in attempts:
-                if first.step != "connect" or first.again or first.address is None or first.icmp is not None:
-                    continue
-                if first.address == first.source:
-                    continue  # this very host: no hop lies between
-                family = _family(first)
-                if first.result == "silent":
-                    if family not in beyond or (not order.repeat and (family, order.technique) in silences):
-                        continue
-                    silences.add((family, order.technique))
-                elif first.result == "error" and (first.stage, first.error) != ("receive", "ECONNREFUSED"):
-                    continue
-                if taken[family] < MOST_WALKS:
-                    taken[family] += 1
-                    yield order, first
-
-    async def _place_one(self, order: Order, first: Attempt, limiter: trio.CapacityLimiter) -> None:
-        attempts = self._held[order.n][1]
-        walked = [a for a in attempts if a.step == "walk" and a.address == first.address and a.hops is not None]
-        if any(a.result == "connected" for a in walked) and first.result == "connected":
-            return  # it ends at the next hop: that is known already
-        async with limiter:
-            probe = self._probe(self._finish, again=False)
-            address, port = first.address or "", first.port or 0
-            made = await place(address, port, first, probe, [a.hops or 0 for a in walked])
-            attempts += made
-            heard = max((a.least for a in made if a.least is not None and a.result == "connected"), default=None)
-            nearest = min((a.hops for a in [*walked, *made] if a.hops and a.result == "connected"), default=None)
-            if heard in (64, 128, 255) and nearest is not None and nearest > 1:
-                # The handshake came from the next hop although its packets went farther: whose are the bytes?
-                saying = nonce_step(order.token, order.destination.host, port)
-                attempts += await converse(address, port, saying, self._pace.leave, self._started, least=heard)
+        if self._orders.settings.walk:
+            await Placing(self._probe(self._finish, again=False), self._held).run()
 
     async def _look_again(self) -> None:
         """What the kernel says that it did not send: once more, for longer, to tell a firewall from a full queue."""
-        rows = [row for row in self._held.values() if any(map(_never_left, row[1]))][:MOST_SECOND_LOOKS]
+        closes = self._will_close()
+        rows = [
+            (order, attempts)
+            for order, attempts in self._held.values()
+            if any(map(_never_left, attempts)) and not (order.repeat and closes) and not any(a.again for a in attempts)
+        ][:MOST_SECOND_LOOKS]
         targets = [
             Connect(a.address or "", a.port or 0, order)
             for order, attempts in rows
@@ -296,7 +269,7 @@ class Run:
         Where no control ever answered, no silence can be believed, and nothing is gained by asking again.
         """
         rows = [row for row in self._held.values() if row[0].repeat]
-        if not any(order.early and any(map(_answered, attempts)) for order, attempts in rows):
+        if not self._will_close():
             return
         # A host farther away than the controls, and the kernel's own retransmission, have time: nothing is in a hurry.
         self._deadlines = ALONE
@@ -307,6 +280,11 @@ class Run:
             known = len(attempts)
             await self._phase([order], again=True)
             self._count(order, known, moved(before, read_counters()))
+
+    def _will_close(self) -> bool:
+        """Whether controls and witnesses are tried once more, so that no earlier phase need do it."""
+        early = (attempts for order, attempts in self._held.values() if order.repeat and order.early)
+        return any(any(map(_answered, attempts)) for attempts in early)
 
     def _count(self, order: Order, known: int, counted: dict[int, Counters]) -> None:
         """How many packets left this namespace while one silent destination was tried alone."""

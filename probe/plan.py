@@ -24,7 +24,19 @@ from probe.model import (
 )
 from probe.policies.decide import decide
 from probe.scenario import CheckSpec, Scenario
-from probe.timing import ALONE, BANNER, LONE_GAP, LONGEST, deadlines, syn_retransmissions
+from probe.timing import (
+    ALONE,
+    BANNER,
+    LONE_GAP,
+    LONGEST,
+    MOST_RETRIES,
+    MOST_SECOND_LOOKS,
+    MOST_WALKS,
+    SAMPLES,
+    WALK_PACKETS,
+    deadlines,
+    syn_retransmissions,
+)
 
 # Names under the operator's zone are answered by this text: `*.ZONE TXT "egress-probe"`.
 ZONE_TEXT = "egress-probe"
@@ -34,7 +46,9 @@ SELF_TEST = "self-test"
 _LOOKUP = 2 * MOST_SERVERS * 2
 # Seconds for what follows an accept, for DNS, and for lone retries: the slowest of them bounds a run from above.
 _CONVERSATION = 3 * (BANNER + 2.5)
-_RETRIES = 13.0
+_RETRIES = 2 * (MOST_RETRIES + 1) * (2 * LONE_GAP + 2.5)
+# Six waves of a walk, and what the second looks take.
+_WALKS = 6 * 1.5 * LONGEST * 2 + _CONVERSATION + ALONE.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class Inputs:
     settings: Settings
     traits: Mapping[str, Traits]
     notes: tuple[str, ...] = ()
+    boundary: str | None = None
 
 
 def make_plan(inputs: Inputs) -> Plan:
@@ -69,6 +84,7 @@ def make_plan(inputs: Inputs) -> Plan:
         budget=_budget(checks, inputs.settings),
         checks=tuple(checks),
         notes=inputs.notes,
+        boundary=inputs.boundary,
     )
 
 
@@ -186,9 +202,17 @@ def _numbered(checks: Sequence[Check]) -> list[Check]:
 
 
 def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
-    packets = sum(check.packets for check in checks) + len(checks) * (settings.tries - 1)
+    made = [check for check in checks if check.skip is None]
+    addresses = sum(MOST_ADDRESSES if check.destination.host else 1 for check in made)
+    packets = (
+        sum(check.packets for check in made)
+        + addresses * max(settings.tries - 2, 0)
+        + sum(check.early for check in made) * MOST_ADDRESSES * SAMPLES
+        + (min(addresses, 2 * MOST_WALKS) * WALK_PACKETS if settings.walk else 0)
+        + min(addresses, MOST_SECOND_LOOKS) * (ALONE.tries + syn_retransmissions(ALONE.total))
+    )
     silence = deadlines(settings.deadline or LONGEST, settings.tries).total
     paced = packets / settings.rate if settings.rate else 0.0
-    # Early rows, the others, what answers takes, lone retries; then controls and witnesses, one by one.
+    # Early rows, the others, what answers take, lone retries, walks; then controls and witnesses, one by one.
     closing = sum(check.repeat for check in checks) * (ALONE.total * MOST_ADDRESSES + _CONVERSATION + LONE_GAP)
-    return Budget(packets, round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + closing, 1))
+    return Budget(packets, round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + _WALKS + closing, 1))

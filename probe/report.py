@@ -57,7 +57,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Enforcer:
-    """Who said no, as far as it can be known. `hop`: 0 is this host, 1 the next hop. `sign`: by which row of kinds.py."""
+    """Who said no, as far as it can be known. `hop`: 0 is this host, 1 the next hop. `sign`: the kind in kinds.py."""
 
     kind: EnforcerKind
     address: str | None = None

@@ -1,4 +1,4 @@
-"""Who said no: an attempt's raw words (errno, ICMP, TCP_INFO, TTLs, netlink) as facts that the table of kinds asks for."""
+"""Who said no: an attempt's raw words (errno, ICMP, TCP_INFO, TTLs, netlink) as facts for the table of kinds."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network

@@ -157,7 +157,7 @@ def _rate_limited(group: Group, row: Seen, one: Observed, known: Knowledge) -> s
             return None
     return (
         f"while {len(others)} of {len(others)} like it, tried alone, were rejected by {rejecters.pop()}, "
-        f"whose limit on ICMP errors explains the silence (other kinds among them: at most {min(3 / len(others), 1):.0%})"
+        f"whose limit on ICMP errors explains the silence (other kinds: at most {min(3 / len(others), 1):.0%} of them)"
     )
 
 

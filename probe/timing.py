@@ -1,9 +1,10 @@
 """How long silence must last before it is called silence, and how often it is asked. Pure arithmetic, seconds.
 
-RFC 6298's estimator over the controls' round trips, as nmap does it: T = clamp(srtt + 4·rttvar, 250 ms, 1 s). Without an
-answer T is 1 s. Each address is tried a few times, overlapped, with the earlier sockets kept open: m = ⌈ln(α/N) / ln(q)⌉
-tries, where q is an upper bound of the share of answered targets that a first try missed. A lost answer is then called
-silence for one of N targets with probability α at most, unless the operator's bound on tries comes first.
+RFC 6298's estimator over the controls' round trips, as nmap does it: T = clamp(srtt + 4 rttvar, 250 ms, 1 s). Without
+an answer T is 1 s. Each address is tried a few times, overlapped, with the earlier sockets kept open, in all
+m = ceil(ln(alpha/N) / ln(q)) times, where q is an upper bound of the share of answered targets that a first try missed.
+A lost answer is then called silence for one of N targets with probability alpha at most, unless the operator's bound on
+tries comes first.
 """
 
 import math
@@ -55,6 +56,15 @@ LONE_GAP = 1.1
 # For one address tried alone, at the end of a run. 1.8 s: the firewall's drops are then told from a full queue's, which
 # the kernel tries again after half a second (TCP_RESOURCE_PROBING_INTERVAL) and not after one.
 ALONE = Deadlines(answer=1.3, spacing=0.5, tries=2)
+
+
+# --- how much is done ---
+
+SAMPLES = 8  # further connects to each control that answered, to know the network's delay and loss
+MOST_RETRIES = 6  # lone ones where a router rejects, per IP version and transport
+MOST_WALKS = 24  # destinations that are walked to, per IP version
+WALK_PACKETS = 128  # SYNs of one walk, at most: 30 hops, as traceroute(8), there and back
+MOST_SECOND_LOOKS = 200  # destinations of which the kernel says that nothing left this host
 
 
 def estimate(samples: Iterable[float]) -> float:

@@ -15,16 +15,14 @@ from probe.documents import Attempt
 from probe.engine import Connect, connect_many
 from probe.techniques.base import Probe
 from probe.techniques.tcp_connect import as_attempt
-from probe.timing import Deadlines
+from probe.timing import WALK_PACKETS, Deadlines
 
 # Hop limits that are tried together, wave after wave, until one is answered.
 _WAVES: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5, 6, 7), tuple(range(8, 16)), tuple(range(16, 31)))
 # What systems start with (Linux, macOS 64; Windows 128; network gear 255).
 INITIAL = (64, 128, 255)
-# An answer from farther away than this is placed no more exactly: 30 hops is what traceroute(8) tries.
-_FARTHEST = 30
-# SYNs of a walk at most: every hop limit and every TTL, each tried twice.
-PACKETS = 2 * (_FARTHEST + 2 + _FARTHEST + 2)
+FARTHEST = _WAVES[-1][-1]
+assert 2 * (FARTHEST + 2 + FARTHEST + 2) <= WALK_PACKETS  # every hop limit and every TTL, each tried twice
 
 
 def quick(deadlines: Deadlines) -> Deadlines:
@@ -53,6 +51,13 @@ async def _back(address: str, port: int, first: Attempt, forward: int, probe: Pr
     initial = next(value for value in INITIAL if value + 1 not in heard)
     values = range(initial, max(initial - forward - 2, 0), -1)
     return bands + await _connects([Connect(address, port, least=value) for value in values], probe)
+
+
+async def compare(address: str, port: int, forward: int, ttl: int, probe: Probe) -> list[Attempt]:
+    """Whether a destination's answer comes from as far as another's: four connects, on both sides of both distances."""
+    hops = [Connect(address, port, hops=value) for value in (forward - 1, forward) if value > 0]
+    least = [Connect(address, port, least=value) for value in (ttl, ttl + 1) if value < 256]
+    return await _connects([*hops, *least], probe)
 
 
 def alike(first: Attempt, other: Attempt) -> bool:

@@ -16,10 +16,12 @@ from probe.judge import FAIL_ON
 from probe.model import Destination, Transport
 from probe.policies.patterns import domain_pattern
 from probe.report import Report
+from probe.timing import MOST_TRIES
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_RANDOM = 256
 SLOWEST = 0.1
+MOST_HOPS = 30  # a walk goes no farther
 
 
 def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -71,6 +73,10 @@ scenario_options = _stack(
                  help="For one try (default: measured)."),
     click.option("--rate", type=Rate(0), default=200.0, show_default=True,
                  help="Packets per second; 0 = no cap."),
+    click.option("--tries", type=click.IntRange(1, 10), default=MOST_TRIES, show_default=True,
+                 help="Of each address, at most; the controls' answers decide."),
+    click.option("--boundary", metavar="HOP|CIDR",
+                 help="Where enforcement is expected to end: what a router there answers has left."),
     click.option("--concurrency", type=click.IntRange(0), default=0, help="Addresses at the same time; 0 = no cap."),
     click.option("--plan-out", metavar="FILE", help="Write the plan as JSON."),
 )  # fmt: skip
@@ -107,6 +113,22 @@ def endpoint(text: str, option: str) -> Endpoint:
     if (":" in address) != host.startswith("["):
         raise UserError(f"{option} {text}: expected HOST:PORT, or [IPV6]:PORT with brackets")
     return Endpoint(Destination(None, address, int(port)), transport)
+
+
+def boundary(text: str) -> str:
+    """A hop's number (1 is the next hop), or a network. Raises UserError."""
+    from ipaddress import ip_network
+
+    if text.isascii() and text.isdigit():
+        if not 1 <= int(text) <= MOST_HOPS:
+            raise UserError(f"--boundary {text}: expected a hop from 1 to {MOST_HOPS}, or a network")
+        return str(int(text))
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise UserError(
+            f"--boundary {text}: expected a hop's number or a network such as 10.0.0.0/8 ({error})"
+        ) from None
 
 
 def check_outputs(form: str, outputs: tuple[str, ...]) -> None:

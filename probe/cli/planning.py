@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from probe.checks import findings
-from probe.cli.options import endpoint
+from probe.cli.options import boundary, endpoint
 from probe.destinations import Choices, Endpoint
 from probe.documents import Plan, Settings
 from probe.errors import UserError
@@ -20,6 +20,7 @@ from probe.policies.decide import decide
 from probe.policies.patterns import domain_pattern
 from probe.scenario import Scenario
 from probe.techniques import all_traits
+from probe.timing import MOST_TRIES
 from probe.tokens import new_run_id
 
 # IANA runs it for use in documents; a one-off run may use it as witness where none is given.
@@ -42,6 +43,8 @@ class Request:
     deadline: float | None = None
     rate: float = 200.0
     concurrency: int = 0
+    tries: int = MOST_TRIES
+    boundary: str | None = None
 
 
 def plan_for(request: Request, default_witness: bool = True) -> Plan:
@@ -65,9 +68,12 @@ def plan_with(found: tuple[Policy, ...], request: Request, default_witness: bool
             baseline=findings(gather(), found),
             scenarios=choose(request.scenarios, choices),
             choices=choices,
-            settings=Settings(request.deadline, request.rate, request.concurrency, seed=request.seed),
+            settings=Settings(
+                request.deadline, request.rate, request.concurrency, tries=request.tries, seed=request.seed
+            ),
             traits=all_traits(),
             notes=tuple(notes),
+            boundary=None if request.boundary is None else boundary(request.boundary),
         )
     )
 

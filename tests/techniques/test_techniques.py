@@ -222,7 +222,7 @@ async def test_tls_hello_says_nothing_inside() -> None:
         _, talk, _ = await attempts(order("tls_hello", port))
     assert talk.tls is not None
     assert talk.tls.handshake
-    assert heard in ([], [b""])
+    assert set(heard) <= {b""}  # connections came and went, and nothing was said
 
 
 def test_a_request_carries_the_nonce_and_nothing_of_this_machine() -> None:
