@@ -15,6 +15,7 @@ from probe.verdicts import Support
 # Outcomes that prove nothing by themselves, unless a known filter stands behind them.
 _NEEDS_MORE = (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED)
 _UNCLEAR = (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED)
+_BY_ROUTER = (Outcome.REJECTED, Outcome.REFUSED)
 # A witness that ended in another way than these was not shown to be stopped.
 _STOPPED = (Outcome.SILENT, Outcome.DENIED, Outcome.NO_ROUTE)
 _STOPPED_BY = (Outcome.REJECTED, Outcome.REFUSED, Outcome.PROXY_DENIED)
@@ -147,8 +148,8 @@ def _rate_limited(group: Group, row: Seen, one: Observed, known: Knowledge) -> s
     if one.outcome is not Outcome.SILENT or group in known.leaks or any(a.again for a in row.record.attempts):
         return None
     alone = known.alone.get(group, [])
-    rejecters = {seen.enforcer.address for _, seen in alone if seen.enforcer and who(seen.enforcer) == "filter"}
-    all_rejected = all(seen.outcome in (Outcome.REJECTED, Outcome.REFUSED) and seen.enforcer for _, seen in alone)
+    rejecters = {seen.enforcer.address for _, seen in alone if seen.enforcer}
+    all_rejected = all(seen.outcome in _BY_ROUTER and who(seen.enforcer) == "filter" for _, seen in alone)
     others = [seen for other, seen in alone if other.check.purpose is not Purpose.WITNESS]
     if not others or not all_rejected or len(rejecters) != 1 or None in rejecters:
         return None
@@ -192,7 +193,11 @@ def _is_stopped(one: Observed) -> bool:
 def _stopped_alike(witness: Seen, group: Group, one: Observed) -> bool:
     """As silent as `one`, or rejected by the same router. A witness stopped elsewhere says nothing about it."""
     if one.outcome is Outcome.SILENT:
-        return group in witness.groups(Outcome.SILENT)
+        # One that this very host dropped says nothing of a silence farther out.
+        return any(
+            group_of(attempt) == group and seen.outcome is Outcome.SILENT and who(seen.enforcer) != "filter"
+            for attempt, seen in witness.each
+        )
     mine, its = one.enforcer, witness.observed.enforcer
     if mine is None or its is None:
         return False

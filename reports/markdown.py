@@ -41,7 +41,8 @@ def _matrix(report: Report) -> str:
         for r in words.rows(report)
     ]
     head = "| verdict | path | declared | observed | grade | why |\n| --- | --- | --- | --- | --- | --- |"
-    return "\n".join(["## Declared against observed", "", head, *rows])
+    sure = words.calibration(report)
+    return "\n".join(["## Declared against observed", "", head, *rows, *(["", _text(sure)] if sure else [])])
 
 
 def _bold_leak(result: Result) -> str:

@@ -109,6 +109,7 @@ def _summary(report: Report, style: Style) -> str:
             f"{words.counts(report)} · {words.self_tests(report.results)} · evidence {report.evidence} · "
             f"exit {report.summary.exit_code}"
         ),
+        *([sure] if (sure := words.calibration(report)) else []),
         *(f"Problem: {clean(problem)}" for problem in report.problems),
     ]
     scenarios = words.by_scenario(report)

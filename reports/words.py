@@ -32,18 +32,32 @@ def rows(report: Report) -> list[Result]:
     return sorted(shown, key=lambda result: ORDER.index(result.verdict))
 
 
+# Techniques that take another way than a plain socket of their channel.
+_WAYS = {
+    "udp_unconnected": "unconnected",
+    "tcp_fastopen": "fast open",
+    "mptcp_connect": "MPTCP",
+    "source_port": "from port 53",
+    "raw_syn": "raw SYN",
+}
+
+
 def path(result: Result) -> str:
-    """`tcp 192.0.2.1:443`, with the question where there is one."""
+    """`tcp 192.0.2.1:443`, with the question where there is one, and the way where it is no plain socket."""
     question = f" {result.query.type} over {result.query.transport.value}" if result.query else ""
-    return clean(f"{result.channel.value} {result.destination}{question}").replace("{token}", "NONCE")
+    way = f" {_WAYS[result.technique]}" if result.technique in _WAYS else ""
+    return clean(f"{result.channel.value} {result.destination}{question}{way}").replace("{token}", "NONCE")
 
 
 def observed(seen: Observed) -> str:
     """`rejected by router 10.0.0.1`."""
     word = seen.outcome.value
-    if seen.enforcer is None or seen.outcome in (Outcome.REACHED, Outcome.NO_ROUTE) or seen.enforcer.kind == "unknown":
-        return word  # the word says it already, or nobody is known
+    if seen.enforcer is None or seen.outcome in (Outcome.REACHED, Outcome.NO_ROUTE):
+        return word  # the word says it already
+    if seen.enforcer.kind == "unknown":
+        return f"{word} after hop {seen.enforcer.hop}" if seen.enforcer.hop and seen.outcome is Outcome.SILENT else word
     at = f" {seen.enforcer.address}" if seen.enforcer.address else ""
+    at = at or (f" at hop {seen.enforcer.hop}" if seen.enforcer.hop else "")
     return clean(f"{word} by {seen.enforcer.kind.value.replace('_', ' ')}{at}")
 
 
@@ -109,6 +123,17 @@ def policy_line(report: Report) -> str:
         return "no policy was found: every row is undeclared"
     files = ", ".join(f"{s.path} ({s.dialect}, {s.mode.value})" for s in report.policy.sources)
     return clean(f"{files}; default {report.policy.default.value}")
+
+
+def calibration(report: Report) -> str | None:
+    """How long silence lasted before it was called so, and how sure that is. None where nothing was measured."""
+    made = report.run.calibration
+    if made is None or made.lost_answer is None:
+        return None
+    return (
+        f"Silence: {made.tries} tries in {made.deadline:g} s; the chance that one silent destination answered and each "
+        f"answer was lost is at most {made.lost_answer:.1g} ({made.missed} of {made.samples} first tries were missed)"
+    )
 
 
 def self_tests(results: Iterable[Result]) -> str:

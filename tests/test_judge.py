@@ -25,7 +25,7 @@ def reached(address: str, again: bool = False, **more: object) -> tuple[Attempt,
 
 
 def control(n: int = 1, address: str = CONTROL, **more: object) -> Check:
-    more = {"purpose": Purpose.CONTROL, "answers": True, "repeat": True, "action": "allow", **more}
+    more = {"purpose": Purpose.CONTROL, "answers": True, "early": True, "repeat": True, "action": "allow", **more}
     return check(address, n=n, **more)
 
 

@@ -47,9 +47,43 @@ def test_the_deadline_of_one_try(samples: list[float], answer: float) -> None:
     assert timing.estimate(samples) == pytest.approx(answer)
 
 
-def test_tries_overlap() -> None:
+def test_tries_overlap_and_silence_is_held_for_the_kernels_own() -> None:
     made = timing.deadlines(1.0, 2)
     assert (made.spacing, made.total) == (0.5, 1.5)
+    assert timing.deadlines(0.25, 3).total == timing.HOLD
+    # An operator's deadline is a bound.
+    assert timing.deadlines(0.25, 3, hold=0.0).total == 0.5
+
+
+@pytest.mark.parametrize(
+    ("samples", "missed", "bound"),
+    [(0, 0, 1.0), (1, 0, 1.0), (30, 0, 0.1), (300, 0, 0.01), (300, 1, 0.0156), (300, 10, 0.0560), (4, 4, 1.0)],
+)
+def test_the_share_of_first_tries_that_get_no_answer(samples: int, missed: int, bound: float) -> None:
+    assert timing.missed_share(samples, missed) == pytest.approx(bound, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("targets", "samples", "missed", "most", "tries"),
+    [
+        (200, 0, 0, 3, 2),  # no control answers: nothing can be said of a silence anyway
+        (200, 0, 0, 1, 1),
+        (200, 300, 0, 6, 3),  # ln(0.01 / 200) / ln(0.01) = 2.15
+        (200, 30, 0, 6, 5),
+        (200, 30, 0, 3, 3),  # the operator's bound
+        (1, 3000, 0, 6, 2),
+        (10**6, 2, 0, 10, 10),
+    ],
+)
+def test_how_often_an_address_is_tried(targets: int, samples: int, missed: int, most: int, tries: int) -> None:
+    assert timing.tries_for(targets, samples, missed, most) == tries
+
+
+def test_the_probability_of_a_lost_answer() -> None:
+    held = timing.deadlines(0.25, 3)
+    assert timing.lost_answer(held, 0, 0) is None
+    assert timing.lost_answer(held, 30, 0) == pytest.approx(0.1**4)  # three tries, and the kernel's own
+    assert timing.lost_answer(timing.deadlines(0.25, 3, hold=0.0), 30, 0) == pytest.approx(0.1**3)
 
 
 # --- addresses ---
