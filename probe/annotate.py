@@ -18,7 +18,7 @@ _HOST_UNREACHABLE = ((3, 1), (1, 3))
 
 def annotated(attempt: Attempt) -> Attempt:
     """`attempt`, with `route` or `neighbour` where they matter."""
-    if attempt.address is None or attempt.step not in ("connect", "send", "query", "talk"):
+    if attempt.address is None or attempt.step not in ("connect", "send", "query", "talk", "twin"):
         return attempt
     if attempt.result == "error" and attempt.icmp is None:
         asked = attempt.stage in ("connect", "send") and attempt.error in _AT_ONCE

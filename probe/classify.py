@@ -153,7 +153,8 @@ def _of_address(
     failed = [attempt for attempt in group if attempt.result == "error"]
     if failed:
         repeated = any(a.again for a in failed) and len(failed) == len(group)
-        read = [(attempt, of_error(attempt, vantage, path, near, repeated)) for attempt in failed]
+        twin = next((a for a in record.attempts if a.step == "twin" and a.address == group[0].address), None)
+        read = [(attempt, of_error(attempt, vantage, path, near, repeated, twin)) for attempt in failed]
         return min(read, key=lambda pair: _rank(pair[1]))
     return group[0], of_silence(group, path, near)
 

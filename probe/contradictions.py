@@ -8,17 +8,24 @@ from ipaddress import ip_address, ip_network
 
 from probe.documents import Attempt, Check, Record
 from probe.errors import one_line
+from probe.model import Transport
 
 _LONGEST_RUN = 1e6  # seconds
 
 # What each technique may do, and over which transport. A record that does anything else is no record of it.
-_TCP_STEPS = {"resolve": "udp", "connect": "tcp", "talk": "tcp", "walk": "tcp"}
+_TCP_STEPS = {"resolve": "udp", "connect": "tcp", "talk": "tcp", "walk": "tcp", "twin": "udp"}
 _STEPS: dict[str, dict[str, str]] = {
     "tcp_connect": _TCP_STEPS,
     "http_get": _TCP_STEPS,
     "tls_hello": _TCP_STEPS,
     "udp_datagram": {"resolve": "udp", "send": "udp", "walk": "udp"},
     "dns_query": {"query": "any"},
+    "udp_unconnected": {"resolve": "udp", "send": "udp", "walk": "udp"},
+    "tcp_fastopen": _TCP_STEPS,
+    "mptcp_connect": _TCP_STEPS,
+    "source_port": _TCP_STEPS,
+    "icmp_echo": {"resolve": "udp", "send": "icmp", "walk": "icmp"},
+    "raw_syn": {"resolve": "udp", "raw": "tcp"},
 }
 _RESULTS: dict[str, tuple[str, ...]] = {
     "listen": ("error",),
@@ -28,9 +35,13 @@ _RESULTS: dict[str, tuple[str, ...]] = {
     "talk": ("answered", "silent", "error"),
     "send": ("answered", "silent", "error"),
     "query": ("answered", "connected", "silent", "error"),
+    "twin": ("silent", "error"),
+    "raw": ("answered", "silent", "error"),
 }
-# Techniques that may say that they cannot run. None yet: all of them need a plain socket only.
-_MAY_NOT_RUN: frozenset[str] = frozenset()
+# Techniques that may say that they cannot run: they need more than a plain socket (a capability, a kernel's feature).
+_MAY_NOT_RUN = frozenset(("tcp_fastopen", "mptcp_connect", "source_port", "icmp_echo", "raw_syn"))
+# Longer is no list of what one SYN brought, but an attempt to fill a report.
+_MOST_RAW = 64
 
 
 def contradicts(check: Check, record: Record) -> str | None:
@@ -40,9 +51,12 @@ def contradicts(check: Check, record: Record) -> str | None:
     seen: set[tuple[object, ...]] = set()
     connected: set[tuple[str | None, bool]] = set()
     for attempt in record.attempts:
-        problem = _impossible(attempt) or _not_ours(check, attempt) or _elsewhere(check, attempt)
-        place = (attempt.step, attempt.address, attempt.again, attempt.hops, attempt.least)
-        if problem is None and attempt.step in ("connect", "send", "walk") and place in seen:
+        problem = _impossible(attempt) or _impossible_signs(attempt) or _impossible_raw(attempt)
+        problem = problem or _not_ours(check, attempt) or _elsewhere(check, attempt)
+        # Alone, a destination may be tried more than once.
+        when = attempt.t if attempt.again else None
+        place = (attempt.step, attempt.address, attempt.hops, attempt.least, attempt.again, when)
+        if problem is None and attempt.step in ("connect", "send", "walk", "raw") and place in seen:
             problem = "the same attempt twice"
         if problem is None and attempt.step == "talk" and (attempt.address, attempt.again) not in connected:
             problem = "a conversation without a connection"
@@ -58,6 +72,7 @@ def _impossible(attempt: Attempt) -> str | None:
     """Facts that exclude each other, whatever the technique."""
     answered = attempt.result in ("answered", "connected")
     brought = attempt.data is not None or attempt.dns is not None or bool(attempt.tls and attempt.tls.handshake)
+    brought = brought or any(answer.kind == "syn-ack" for answer in attempt.raw)
     addresses = (attempt.address, attempt.source, attempt.icmp.offender if attempt.icmp else None)
     table = (
         (not all(is_time(value) for value in (attempt.t, attempt.elapsed)), "a time that is none"),
@@ -73,6 +88,38 @@ def _impossible(attempt: Attempt) -> str | None:
         (attempt.tries < (1 if attempt.result != "error" else 0), "never tried"),
     )
     return next((problem for wrong, problem in table if wrong), None)
+
+
+def _impossible_signs(attempt: Attempt) -> str | None:
+    """Signs that belong to another step or result, or are out of their range."""
+    tcp, counted, ttl = attempt.tcp, attempt.counters, attempt.icmp.ttl if attempt.icmp else None
+    limits = (attempt.hops, attempt.least)
+    table = (
+        (any(limit is not None and not 1 <= limit <= 255 for limit in (*limits, ttl)), "a TTL that is none"),
+        ((attempt.step == "walk") is not any(limits) and attempt.step != "talk", "a limit on hops where none is set"),
+        (tcp is not None and min(tcp.timeouts, tcp.resent, tcp.left) < 0, "a count below zero"),
+        (tcp is not None and tcp.left > tcp.resent, "more left than was sent"),
+        (tcp is not None and attempt.transport is not Transport.TCP, "TCP_INFO of another protocol"),
+        (counted is not None and min(counted.requests, counted.transmits) < 0, "a counter that ran backwards"),
+    )
+    return next((problem for wrong, problem in table if wrong), None)
+
+
+def _impossible_raw(attempt: Attempt) -> str | None:
+    """The packets that answered a raw SYN, against what the attempt says of them."""
+    if not attempt.raw:
+        return None
+    kinds = {answer.kind for answer in attempt.raw}
+    if attempt.step != "raw" or len(attempt.raw) > _MOST_RAW:
+        return "packets that answered no raw SYN"
+    for answer in attempt.raw:
+        if not _is_address(answer.source) or not is_time(answer.delay) or not 0 <= answer.ttl <= 255:
+            return "a packet that is none"
+        if (answer.kind == "icmp") != (answer.icmp is not None):
+            return "an ICMP error that is none"
+    if attempt.result == "silent" and kinds != {"other"}:
+        return "silent and answered at once"
+    return None
 
 
 def is_time(value: float) -> bool:
@@ -119,8 +166,8 @@ def _elsewhere(check: Check, attempt: Attempt) -> str | None:
         return None
     if destination.address is not None and attempt.address != destination.address:
         return f"an attempt to {one_line(str(attempt.address))[:60]}, not to {destination.address}"
-    if attempt.step != "listen" and attempt.port is None:
-        return "an attempt to no port"
+    if attempt.step != "listen" and (attempt.port is None) is not (attempt.transport is Transport.ICMP):
+        return "an attempt to no port" if attempt.port is None else "a port of ICMP, which has none"
     if destination.port is not None and attempt.port not in (destination.port, None):
         return f"an attempt to port {attempt.port}, not to {destination.port}"
     asked = check.query

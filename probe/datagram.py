@@ -26,7 +26,7 @@ async def exchange(
     wanted: Callable[[bytes], bool],
     leave: Callable[[], Awaitable[bool]],
     started: float,
-    step: Literal["send", "query", "walk"],
+    step: Literal["send", "query", "walk", "twin"],
     total: float,
     schedule: Sequence[float] = TWICE,
     factory: Callable[[int, int], socket.socket] = open_socket,

@@ -11,7 +11,7 @@ from probe.addresses import DOCUMENTATION, RESERVED, is_connectable, is_reserved
 from probe.model import Action, Channel, Destination, Policy, Purpose, Rule, Transport
 from probe.policies.decide import decide
 from probe.policies.patterns import single_host
-from probe.scenario import CheckSpec
+from probe.scenario import PORTLESS, CheckSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,17 @@ class Target:
 Generator = Callable[[CheckSpec, Sequence[Policy], Choices], Iterator[Target]]
 
 _MOST_PORTS = 16
+# The one documentation address of IPv4 that single checks go to.
+_ONE_V4 = "198.51.100.44"
 # An entry without ports means any port; one is tried, and nobody promises that it answers.
 _ANY_PORT = 443
 
 
 def _blocks(table: tuple[tuple[str, str], ...]) -> Generator:
     def generate(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+        ports: tuple[int | None, ...] = (None,) if spec.technique in PORTLESS else spec.ports
         for _, address in table:
-            for port in spec.ports:
+            for port in ports:
                 yield Target(Destination(None, address, port))
 
     return generate
@@ -89,6 +92,23 @@ def _witness_ports(spec: CheckSpec, policies: Sequence[Policy], choices: Choices
             if other not in seen and decide(policies, other, Channel.TCP).action is Action.DENY:
                 seen.add(other)
                 yield Target(other)
+
+
+def _witness_hosts(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+    """The hosts of the operator's witnesses, without a port. That they answer on one says nothing of ICMP."""
+    named = choices.witnesses if choices.own_witnesses else ()
+    for host, address in dict.fromkeys((e.destination.host, e.destination.address) for e in named):
+        yield Target(Destination(host, address, None))
+
+
+def _v4_mapped(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+    """IPv4 destinations written as ::ffff:a.b.c.d (RFC 4291 2.5.5.2): an AF_INET6 socket, and packets of IPv4."""
+    for port in spec.ports:
+        yield Target(Destination(None, f"::ffff:{_ONE_V4}", port))
+    for endpoint in choices.witnesses:
+        where = endpoint.destination
+        if endpoint.transport is Transport.TCP and where.address is not None and ":" not in where.address:
+            yield Target(replace(where, address=f"::ffff:{where.address}"), answers=True)
 
 
 def _declared(transport: Transport) -> Generator:
@@ -147,7 +167,7 @@ def _random(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> It
 
 GENERATORS: dict[str, Generator] = {
     "documentation": _blocks(DOCUMENTATION),
-    "documentation-one": _blocks((("198.51.100.0/24", "198.51.100.44"), ("2001:db8::/32", "2001:db8:44::44"))),
+    "documentation-one": _blocks((("198.51.100.0/24", _ONE_V4), ("2001:db8::/32", "2001:db8:44::44"))),
     "reserved": _blocks(RESERVED),
     "names": _names,
     "declared-tcp": _declared(Transport.TCP),
@@ -157,6 +177,8 @@ GENERATORS: dict[str, Generator] = {
     "witness-tcp": _endpoints(Purpose.WITNESS, Transport.TCP),
     "witness-udp": _endpoints(Purpose.WITNESS, Transport.UDP),
     "witness-ports": _witness_ports,
+    "witness-hosts": _witness_hosts,
+    "v4-mapped": _v4_mapped,
     "system-resolver": _system_resolver,
     "policy-resolvers": _policy_resolvers,
     "random-public": _random,
@@ -166,5 +188,5 @@ GENERATORS: dict[str, Generator] = {
 def nobody_lives_at(destination: Destination) -> bool:
     """Whether a registry says that the destination's address is nobody's, or that its name cannot exist (RFC 6761)."""
     if destination.address is not None:
-        return is_reserved(destination.address)
+        return is_reserved(destination.address.removeprefix("::ffff:"))  # v4-mapped, as written above
     return destination.host is not None and destination.host.endswith(".invalid")

@@ -5,19 +5,15 @@ the nonce step (TLS hello, HTTP request) is ready before the connection is, and 
 """
 
 import errno
-import functools
-import hashlib
 import select
 import socket
-import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import trio
 
-from probe.documents import Attempt, Data, Tls
-from probe.model import HttpRequest
+from probe.documents import Attempt
 from probe.sockets import (
     event_words,
     has_route,
@@ -32,14 +28,10 @@ from probe.sockets import (
     tcp_info,
     version,
 )
-from probe.talk import TLS_PORTS, Leave, http_request, parse_answer, printable
-from probe.tls_layer import Layer
+from probe.talk import Leave
+from probe.words import PACKETS, Words
 
-# What one conversation starts after its SYN: TLS hello, TLS finished, request.
-PACKETS = 3
 _ANSWER = 2.0  # seconds for a handshake and an answer
-_MOST = 16 * 1024  # bytes that are read of an answer
-_ALERT = 0x15  # TLS record type
 
 
 def plain_start(sock: socket.socket, address: str, port: int, ahead: bytes) -> tuple[int, int]:  # noqa: ARG001
@@ -65,7 +57,7 @@ async def open_and_talk(
 
     `total`: seconds until a connect that is not answered is called silent.
     """
-    words = _Words(address, port, host, token)
+    words = Words(address, port, host, token)
     await words.prepare()
     async with _Connection(address, port, way, started) as line:
         first = await line.open(bytes(words.wire.ahead), total, leave)
@@ -78,101 +70,6 @@ async def open_near(address: str, port: int, way: Way, total: float, leave: Leav
     """The same, with a hop limit of one: only the next hop can answer. Nothing is said to it."""
     async with _Connection(address, port, way, started, hops=1) as line:
         return replace(await line.open(b"", total, leave), step="walk")
-
-
-class _NotYetError(Exception):
-    """There is no connection to read from: what was to be said before it is in `ahead`."""
-
-
-class _Wire:
-    """What is said before there is a connection is kept in `ahead`; afterwards it carries bytes both ways."""
-
-    def __init__(self) -> None:
-        self.sock: trio.socket.SocketType | None = None
-        self.ahead = bytearray()
-        self.raw = bytearray()
-
-    async def send(self, data: bytes) -> None:
-        if self.sock is None:
-            self.ahead += data
-            return
-        while data:
-            data = data[await self.sock.send(data) :]
-
-    async def receive(self) -> bytes:
-        if self.sock is None:
-            raise _NotYetError
-        part = await self.sock.recv(_MOST)
-        self.raw += part
-        return part
-
-
-class _Words:
-    """The nonce step: HTTP, inside TLS on ports where the client speaks TLS first."""
-
-    def __init__(self, address: str, port: int, host: str | None, token: str) -> None:
-        tls = port in TLS_PORTS
-        name = host or (f"[{address}]" if ":" in address else address)
-        authority = name if port == (443 if tls else 80) else f"{name}:{port}"
-        self.token = token
-        self.message = http_request(HttpRequest(), token, authority)
-        self.wire = _Wire()
-        self.layer = Layer(self.wire, _context(), host) if tls else None
-        self.data: Data | None = None
-        self.tls: Tls | None = None
-
-    async def prepare(self) -> None:
-        """Put the first bytes into `wire.ahead`."""
-        if self.layer is None:
-            await self.wire.send(self.message)
-            return
-        try:
-            await self.layer.handshake()
-        except _NotYetError:
-            return
-
-    async def say(self, sock: trio.socket.SocketType, taken: int) -> None:
-        """Everything that the SYN did not take along, and what comes back. Raises OSError."""
-        self.wire.sock = sock
-        await self.wire.send(bytes(self.wire.ahead[taken:]))
-        if self.layer is None:
-            await self._listen(self.wire.receive, self.wire.raw)
-            return
-        try:
-            await self.layer.handshake()
-        except ssl.SSLError as error:
-            self.tls = Tls(handshake=False, problem=printable((error.reason or str(error)).encode()))
-            # A plain server's words count; a TLS alert says only that somebody speaks TLS, a filter perhaps.
-            if self.wire.raw and self.wire.raw[0] != _ALERT:
-                self.data = parse_answer(bytes(self.wire.raw), self.token, "reply")
-            return
-        certificate = self.layer.tls.getpeercert(binary_form=True) or b""
-        self.tls = Tls(
-            handshake=True,
-            version=self.layer.tls.version(),
-            certificate_sha256=hashlib.sha256(certificate).hexdigest(),
-        )
-        await self.layer.send(self.message)
-        await self._listen(self.layer.receive, self.layer.clear)
-
-    async def _listen(self, receive: Callable[[], Awaitable[bytes]], seen: bytearray) -> None:
-        """Read until the answer's head is whole, the end, or enough. What came counts even if the connection breaks."""
-        try:
-            while len(seen) < _MOST and b"\r\n\r\n" not in seen:
-                if not await receive():
-                    break
-        finally:
-            if seen:
-                self.data = parse_answer(bytes(seen), self.token, "reply")
-
-
-@functools.cache
-def _context() -> ssl.SSLContext:
-    """The certificate is evidence to be looked at, not to be trusted: tls_hello verifies."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class _Connection:
@@ -210,9 +107,8 @@ class _Connection:
             number, self._taken = self._way.start(plain, made.address or "", made.port or 0, ahead)
             if number == errno.EINPROGRESS:
                 stage = "receive"
-                number = await _settled(plain, total)
-            if number != errno.EINPROGRESS:
-                made = replace(made, events=_events(plain)) if stage == "receive" else made
+                number, events = await _settled(plain, total)
+                made = replace(made, events=events)
             if number not in (0, errno.EINPROGRESS):
                 raise OSError(number, "")  # noqa: TRY301 - one place below turns every errno into evidence
         except OSError as error:
@@ -226,7 +122,7 @@ class _Connection:
         source = own_address(self._plain) if self._plain is not None else None
         return replace(made, elapsed=trio.current_time() - begin, source=source)
 
-    async def talk(self, words: _Words, leave: Leave) -> Attempt:
+    async def talk(self, words: Words, leave: Leave) -> Attempt:
         """The conversation, at most two seconds of it."""
         assert self._plain is not None
         budget = await leave(PACKETS)
@@ -250,14 +146,11 @@ class _Connection:
         return replace(made, result="error", stage="receive", error=os_error(failed), icmp=icmp_error(self._plain))
 
 
-async def _settled(plain: socket.socket, total: float) -> int:
-    """SO_ERROR when the handshake ended, or EINPROGRESS where it did not within `total` seconds."""
+async def _settled(plain: socket.socket, total: float) -> tuple[int, str | None]:
+    """SO_ERROR and what poll said when the handshake ended; EINPROGRESS where it did not within `total` seconds."""
     with trio.move_on_after(total):
         await trio.lowlevel.wait_writable(plain)
-    return pending_error(plain) if _events(plain) else errno.EINPROGRESS
-
-
-def _events(plain: socket.socket) -> str | None:
     poll = select.poll()
     poll.register(plain, select.POLLIN | select.POLLOUT)
-    return next((event_words(mask) for _, mask in poll.poll(0)), None)
+    found = [event_words(mask) for _, mask in poll.poll(0)]  # before SO_ERROR, which clears some of it
+    return (pending_error(plain), found[0]) if found else (errno.EINPROGRESS, None)

@@ -24,6 +24,7 @@ class Facts:
     route: str | None = None  # what the routing table says: same (as the error), fine, or None
     local: str | None = None  # what this host did: firewall, queue, unresolved, resolved
     rst: str | None = None  # whose RST: near, near_unchecked, target, router, or None
+    twin: str | None = None  # a datagram to the same place: passes, or refused
 
 
 class Sign(NamedTuple):
@@ -59,7 +60,8 @@ TABLE: tuple[Sign, ...] = (
     Sign("syscall filter that pretends",
          Facts("connect", "ENETUNREACH EHOSTUNREACH EINVAL", route="fine"), O.DENIED, K.SYSCALL_FILTER, 0),
     Sign("syscall filter on connect()", Facts("connect", "EPERM ENOSYS"), O.DENIED, K.SYSCALL_FILTER, 0),
-    # Without netlink a prohibit route and Landlock look alike.
+    # Without netlink the datagram tells Landlock, which knows TCP only, from a prohibit route and from seccomp.
+    Sign("syscall filter for TCP alone", Facts("connect", "EACCES", twin="passes"), O.DENIED, K.SYSCALL_FILTER, 0),
     Sign("refused at once", Facts("connect send", "EACCES"), O.DENIED, K.UNKNOWN, 0),
     Sign("local route",
          Facts("connect send", "ENETUNREACH EHOSTUNREACH EINVAL ENETDOWN EADDRNOTAVAIL"), O.NO_ROUTE, K.ROUTE, 0),

@@ -43,6 +43,9 @@ _OPEN_FILES_SHARE = 0.9
 _SAMPLE_GAP = 0.02
 _LONE_ANSWER = 0.5
 
+# A later phase asks once more, from another side.
+_UNSETTLED = ("ECONNREFUSED", "ENOBUFS", "EACCES", "EPERM")
+
 Emit = Callable[[object], None]
 Row = tuple[Order, list[Attempt]]
 
@@ -216,20 +219,19 @@ class Run:
             gap = LONE_GAP
             for order in _spread(group, MOST_RETRIES):
                 if not await self._rejected_alone(order, gap):
-                    # Linux charges an error about a missing route twice: once for the route, once for the ICMP message.
+                    # Linux charges an error about a missing route twice: for the route, and for the ICMP message.
                     gap = 2 * LONE_GAP
                     if not await self._rejected_alone(order, gap):
                         break  # no rate limit made it silent: the others are what they seem
 
     async def _rejected_alone(self, order: Order, gap: float) -> bool:
-        """One packet, after a silence of `gap`. Of several tries of one row only the last is kept: the rest say less."""
+        """One packet, after a silence of `gap`."""
         await trio.sleep(gap)
-        kept = [attempt for attempt in self._held[order.n][1] if not attempt.again]
-        self._held[order.n] = (order, kept)
+        known = len(self._held[order.n][1])
         one = Deadlines(max(self._deadlines.answer, _LONE_ANSWER), LONGEST, 1)
         await load(order.technique).run([order], replace(self._probe(self._finish, again=True), deadlines=one))
         row = self._held.get(order.n)
-        return row is None or not _silent([attempt for attempt in row[1] if attempt.again])
+        return row is None or not _silent(row[1][known:])
 
     async def _place(self) -> None:
         """Hop walks: controls and witnesses, what accepted or refused, and one silence of each group."""
@@ -308,7 +310,7 @@ def _may_change(attempt: Attempt) -> bool:
     """A later phase may say more of it: a silence, an accept, an RST, a full queue."""
     if attempt.step not in ("connect", "send", "query"):
         return False
-    return attempt.result in ("silent", "connected") or attempt.error in ("ECONNREFUSED", "ENOBUFS")
+    return attempt.result in ("silent", "connected") or attempt.error in _UNSETTLED
 
 
 def _silent(attempts: list[Attempt]) -> bool:

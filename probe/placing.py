@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from probe.annotate import annotated
+from probe.datagram import exchange
 from probe.documents import Attempt, Order
 from probe.talk import converse, nonce_step
 from probe.techniques.base import Probe
@@ -18,6 +20,8 @@ from probe.walk import INITIAL, alike, compare, place
 
 _WHOLE = 8  # refusals and accepts, each per IP version, that get a whole walk
 _TOGETHER = 24
+_TWINS = 2  # of each IP version and kind
+_TWIN_SECONDS = 0.25
 
 Row = tuple[Order, list[Attempt]]
 
@@ -41,7 +45,10 @@ class Placing:
         self._seen: Counter[tuple[int, int, int]] = Counter()  # (IP version, forward, TTL) of whole refusals
 
     async def run(self) -> None:
-        """Whole walks, then the comparisons."""
+        """Twins and whole walks, then the comparisons."""
+        async with trio.open_nursery() as nursery:
+            for row, first in self._twins():
+                nursery.start_soon(self._twin, row, first)
         whole, brief = self._sorted()
         for targets, walk in ((whole, self._walk), (brief, self._compare)):
             async with trio.open_nursery() as nursery:
@@ -79,6 +86,35 @@ class Placing:
                 key = first.address, first.port, first.result
                 found.setdefault(key, _Target(first, row[0])).rows.append(row)
         yield from found.values()
+
+    def _twins(self) -> Iterator[tuple[Row, Attempt]]:
+        """A few connects of each kind that were silent, or that the kernel refused at once."""
+        taken: Counter[tuple[int, str]] = Counter()
+        for row in self._held.values():
+            for first in row[1]:
+                if first.step != "connect" or first.again or first.address in (None, first.source) or first.icmp:
+                    continue
+                at_once = first.stage == "connect" and first.error in ("EACCES", "EPERM")
+                kind = _family(first), first.error or first.result
+                if (first.result == "silent" or at_once) and taken[kind] < _TWINS:
+                    taken[kind] += 1
+                    yield row, first
+
+    async def _twin(self, row: Row, first: Attempt) -> None:
+        """A datagram to the same address and port: what stops TCP at this host may let it pass, or say who it is."""
+        made, _ = await exchange(
+            first.address or "",
+            first.port or 0,
+            row[0].token.encode(),
+            lambda _: True,
+            self._probe.pace.leave,
+            self._probe.started,
+            "twin",
+            _TWIN_SECONDS,
+            (0.0,),
+        )
+        # What a server may have answered is another row's matter: here counts only whether it could be sent.
+        row[1].append(replace(made, result="silent") if made.result == "answered" else annotated(made))
 
     async def _walk(self, target: _Target) -> None:
         first = target.first

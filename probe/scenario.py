@@ -8,6 +8,10 @@ from probe.codec import DecodeError, decode, parse_toml
 from probe.errors import UserError
 from probe.model import HttpRequest, Transport
 
+# Techniques whose protocol has no ports, and the generators that name destinations without one.
+PORTLESS = frozenset(("icmp_echo",))
+_WITHOUT_PORTS = frozenset(("documentation", "documentation-one", "reserved", "witness-hosts"))
+
 
 @dataclass(frozen=True, slots=True)
 class QuerySpec:
@@ -79,9 +83,21 @@ def _check_spec(where: str, spec: CheckSpec, techniques: frozenset[str], generat
             raise UserError(f"{where}.{what}: unknown {value!r} (known: {', '.join(sorted(known))})")
     if (spec.technique == "dns_query") != (spec.query is not None):
         raise UserError(f"{where}.query: belongs to dns_query, and dns_query needs one")
+    _check_ports(where, spec)
     for place, name in enumerate(spec.names):
         if not re.fullmatch(r"(\{token\}|[a-z0-9-]+)(\.[a-z0-9-]+)*\.(invalid|example)", name):
             raise UserError(f"{where}.names[{place}]: {name!r} (expected a name under .invalid or .example)")
+
+
+def _check_ports(where: str, spec: CheckSpec) -> None:
+    portless = spec.technique in PORTLESS
+    if portless and spec.ports:
+        raise UserError(f"{where}.ports: {spec.technique} has no ports")
+    if portless and spec.destinations not in _WITHOUT_PORTS:
+        expected = ", ".join(sorted(_WITHOUT_PORTS))
+        raise UserError(f"{where}.destinations: {spec.technique} has no ports (expected one of {expected})")
+    if not portless and spec.destinations == "witness-hosts":
+        raise UserError(f"{where}.destinations: witness-hosts names no port, and {spec.technique} needs one")
     for place, port in enumerate(spec.ports):
         if not 1 <= port <= 65535:
             raise UserError(f"{where}.ports[{place}]: {port} is not a port (expected 1 to 65535)")

@@ -70,20 +70,20 @@ def of_error(
     path: Path = Path(),  # noqa: B008 - frozen
     around: Surroundings = Surroundings(),  # noqa: B008 - frozen
     repeated: bool = False,
+    twin: Attempt | None = None,
 ) -> Observed:
-    """What a failed attempt means. `repeated`: it failed in the same way when it was tried again, alone."""
+    """What a failed attempt means. `repeated`: it failed in the same way when it was tried again, alone. `twin`: a
+    datagram to the same address and port."""
     error = attempt.error or ""
     failure = failure_of(error)
     if error == "EADDRNOTAVAIL" and attempt.routed:
         return Observed(O.BROKEN, failure, None)  # a route is there: we ran out of ports
     if attempt.icmp is None and error in ("EINVAL", "EACCES", "ENETUNREACH") and _is_special(attempt.address, vantage):
         return Observed(O.BROKEN, failure, None)  # a plain socket may not go there: no policy said so
-    sign = look_up(facts_of(attempt, vantage, path, around, repeated))
+    sign = look_up(facts_of(attempt, vantage, path, around, repeated, twin))
     if sign is None:
         return Observed(O.BROKEN, failure, None)
-    return Observed(
-        sign.outcome, failure, _enforcer(sign, attempt, path, around)
-    )
+    return Observed(sign.outcome, failure, _enforcer(sign, attempt, path, around))
 
 
 def of_silence(attempts: Sequence[Attempt], path: Path, around: Surroundings) -> Observed:
@@ -98,7 +98,14 @@ def of_silence(attempts: Sequence[Attempt], path: Path, around: Surroundings) ->
     return Observed(sign.outcome, failure, Enforcer(sign.enforcer, first.source, sign.hop, sign.kind))
 
 
-def facts_of(attempt: Attempt, vantage: Vantage | None, path: Path, around: Surroundings, repeated: bool) -> Facts:
+def facts_of(
+    attempt: Attempt,
+    vantage: Vantage | None,
+    path: Path,
+    around: Surroundings,
+    repeated: bool,
+    twin: Attempt | None = None,
+) -> Facts:
     """The attempt as the table asks."""
     loopback = attempt.address is not None and ip_address(attempt.address).is_loopback
     # On our own link an answer from one hop away may well be the target's.
@@ -116,6 +123,7 @@ def facts_of(attempt: Attempt, vantage: Vantage | None, path: Path, around: Surr
         route=_route(attempt),
         local=local,
         rst=_rst(path, around) if attempt.icmp is None and far else None,
+        twin=None if twin is None else ("refused" if twin.error and twin.icmp is None else "passes"),
     )
 
 

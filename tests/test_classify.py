@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from probe.classify import made_up_addresses, observe
-from probe.kinds import NO_NEIGHBOUR, UNCHECKED
 from probe.documents import Attempt, Data, DnsAnswer, Icmp, Record, Tls, Vantage
+from probe.kinds import NO_NEIGHBOUR, UNCHECKED
 from probe.model import DnsResolver, EnforcerKind, Outcome, Query, Transport
 from probe.report import Enforcer
 from probe.signs import is_on_link, who

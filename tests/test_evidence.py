@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from probe.codec import to_line
 from probe.contradictions import contradicts
-from probe.documents import Calibration, Data, DnsAnswer, End, Icmp, Plan, Record, Start, Tls
+from probe.documents import Calibration, Counters, Data, DnsAnswer, End, Icmp, Plan, Record, Start, TcpInfo, Tls
 from probe.errors import UserError
 from probe.evidence import LONGEST_LINE, read_evidence
 from probe.judge import judge
@@ -117,6 +117,16 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"result": "silent", "step": "query"}, "a step query over tcp, which tcp_connect does not take here"),
     ({"result": "silent", "step": "resolve", "transport": UDP}, "a step resolve over udp, which tcp_connect does not take here"),
     ({"result": "error", "step": "listen", "error": "EPERM"}, "a listener that was not ordered"),
+    ({"result": "silent", "step": "walk"}, "a limit on hops where none is set"),
+    ({"result": "silent", "hops": 1}, "a limit on hops where none is set"),
+    ({"result": "silent", "step": "walk", "hops": 256}, "a TTL that is none"),
+    ({"result": "silent", "step": "walk", "least": 0}, "a TTL that is none"),
+    ({"result": "error", "error": "E", "stage": "receive", "icmp": Icmp(3, 3, None, 999)}, "a TTL that is none"),
+    ({"result": "silent", "tcp": TcpInfo(2, 1, 0, 1)}, "more left than was sent"),
+    ({"result": "silent", "tcp": TcpInfo(2, 1, -1, -1)}, "a count below zero"),
+    ({"result": "silent", "step": "twin", "transport": UDP, "tcp": TcpInfo(2, 1, 1, 1)}, "TCP_INFO of another protocol"),
+    ({"result": "silent", "counters": Counters(-1, 0)}, "a counter that ran backwards"),
+    ({"result": "silent", "step": "twin"}, "a step twin over tcp, which tcp_connect does not take here"),
 ]  # fmt: skip
 
 

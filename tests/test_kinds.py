@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
-from probe.documents import Attempt, Counters, Icmp, TcpInfo
+from probe.classify import observe
+from probe.documents import Attempt, Counters, Icmp, Record, TcpInfo
 from probe.kinds import NO_NEIGHBOUR, TABLE, UNCHECKED, Facts, look_up
+from probe.model import Transport
 from probe.paths import Path, Surroundings
 from probe.signs import facts_of, of_error, of_silence, who
-from tests.make import VANTAGE, attempt
+from tests.make import VANTAGE, attempt, check
 
 GW, OWN, FAR, TARGET, V6 = "10.99.0.1", "10.99.0.2", "198.18.5.5", "192.0.2.1", "2001:db8::1"
 KNOWN = Surroundings(distance=2, honest=True, routers={1: frozenset((GW,))})
@@ -173,9 +175,32 @@ def test_a_silence_is_placed_after_the_last_router_that_spoke() -> None:
     assert (seen.enforcer.kind, seen.enforcer.address, seen.enforcer.hop) == ("unknown", FAR, 3)
 
 
+TWINS = [
+    (attempt(step="twin"), "syscall_filter"),
+    (attempt("error", step="twin", stage="receive", error="ECONNREFUSED", icmp=Icmp(3, 3, TARGET)), "syscall_filter"),
+    (attempt("error", step="twin", stage="connect", error="EACCES"), "unknown"),
+    (None, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("twin", "kind"), TWINS)
+def test_without_netlink_the_datagram_tells_landlock_from_a_route(twin: Attempt | None, kind: str) -> None:
+    seen = of_error(error("EACCES", "connect"), VANTAGE, twin=twin)
+    assert seen.enforcer is not None
+    assert (seen.outcome, seen.enforcer.kind) == ("denied", kind)
+
+
+def test_the_twin_speaks_for_datagrams_only() -> None:
+    """A local firewall for UDP says nothing of TCP: its EPERM does not make a silent connect this host's doing."""
+    record = Record(1, (silence(), attempt("error", step="twin", stage="send", error="EPERM", transport=Transport.UDP)))
+    seen = observe(check(), record, VANTAGE)
+    assert (seen.outcome, seen.enforcer) == ("silent", None)
+
+
 def test_every_row_of_the_table_is_reached() -> None:
     reached = {id(look_up(facts_of(row[1], VANTAGE, *row[2:5]))) for row in CASES}
     local = [Facts("silence", local=word) for word in ("firewall", "unresolved", None)]
+    local.append(Facts("connect", "EACCES", twin="passes"))
     reached |= {id(look_up(facts)) for facts in local}
     assert [sign.kind for sign in TABLE if id(sign) not in reached] == []
 

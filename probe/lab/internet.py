@@ -1,10 +1,15 @@
 """The lab's internet: one process that answers TCP, TLS, HTTP, UDP and DNS for every address there is.
 
 Started by stage.py in the namespace `internet`; nftables redirects every port to it. It prints `ready` when it listens.
+A gateway that answers in the internet's place runs the same server.
 """
 
+import socket
 import ssl
+import struct
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import dns.exception
 import dns.flags
@@ -15,12 +20,16 @@ import dns.rrset
 import trio
 import trustme
 
-from probe.lab.topology import DNS_PORT, TCP_PORT, UDP_PORT
+from probe.lab.rules import DNS_PORT, MUTE_PORT, RESET_PORT, TCP_PORT, UDP_PORT
+
+Handler = Callable[[trio.SocketStream], Awaitable[None]]
 
 # Names that exist, and the zone whose every name has a TXT record.
 NAMES = {"A": "203.0.113.10", "AAAA": "2001:db8:10::10"}
 NAME_SUFFIX = "lab.example."
 ZONE_SUFFIX = "exfil.example."
+# linux/in.h, linux/in6.h: the socket takes connections for any address (what TPROXY hands to it).
+_TRANSPARENT = {socket.AF_INET: (socket.IPPROTO_IP, 19), socket.AF_INET6: (socket.IPPROTO_IPV6, 75)}
 _BODY = b"egress-probe lab"
 _HTTP = b"HTTP/1.1 200 OK\r\nServer: lab\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(_BODY), _BODY)
 
@@ -74,6 +83,27 @@ async def _dns_tcp(stream: trio.SocketStream) -> None:
             return
 
 
+async def _mute(stream: trio.SocketStream) -> None:
+    """Accept, take everything, say nothing."""
+    with trio.move_on_after(10):
+        try:
+            while await stream.receive_some(65536):
+                pass
+            await trio.sleep_forever()
+        except (OSError, trio.BrokenResourceError):
+            return
+
+
+async def _reset(stream: trio.SocketStream) -> None:
+    """Accept, and reset the connection when the client speaks."""
+    with trio.move_on_after(10):
+        try:
+            await stream.receive_some(65536)
+        except (OSError, trio.BrokenResourceError):
+            return
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 async def _udp(family: int, port: int) -> None:
     with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
         if family == trio.socket.AF_INET6:
@@ -81,9 +111,16 @@ async def _udp(family: int, port: int) -> None:
         await sock.bind(("", port))
         while True:
             data, peer = await sock.recvfrom(65535)
+            if port in (MUTE_PORT, RESET_PORT):
+                continue
             reply = answer(data) if port == DNS_PORT else data
             if reply is not None:
                 await sock.sendto(reply, peer)
+
+
+async def _handled(handler: Handler, stream: trio.SocketStream) -> None:
+    async with stream:
+        await handler(stream)
 
 
 async def serve() -> None:
@@ -92,20 +129,19 @@ async def serve() -> None:
     trustme.CA().issue_cert("lab.example").configure_cert(context)
     async with trio.open_nursery() as nursery:
         for family in (trio.socket.AF_INET, trio.socket.AF_INET6):
-            nursery.start_soon(_udp, family, UDP_PORT)
-            nursery.start_soon(_udp, family, DNS_PORT)
-
-        async def tcp(stream: trio.SocketStream) -> None:
-            async with stream:
-                await _tcp(stream, context)
-
-        async def dns_tcp(stream: trio.SocketStream) -> None:
-            async with stream:
-                await _dns_tcp(stream)
-
-        for handler, port in ((tcp, TCP_PORT), (dns_tcp, DNS_PORT)):
+            for port in (UDP_PORT, DNS_PORT, MUTE_PORT, RESET_PORT):
+                nursery.start_soon(_udp, family, port)
+        handlers: dict[int, Handler] = {
+            TCP_PORT: partial(_tcp, context=context),
+            DNS_PORT: _dns_tcp,
+            MUTE_PORT: _mute,
+            RESET_PORT: _reset,
+        }
+        for port, handler in handlers.items():
             listeners = await trio.open_tcp_listeners(port, backlog=4096)
-            nursery.start_soon(trio.serve_listeners, handler, listeners)
+            for listener in listeners:
+                listener.socket.setsockopt(*_TRANSPARENT[listener.socket.family], 1)
+            nursery.start_soon(trio.serve_listeners, partial(_handled, handler), listeners)
         print("ready", flush=True)
 
 

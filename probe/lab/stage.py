@@ -29,7 +29,14 @@ from probe.run import run_process
 from probe.tokens import new_key
 
 AGENT: Sequence[str] = (sys.executable, "-I", "-m", "probe.agent")
+SERVER: Sequence[str] = (sys.executable, "-I", "-m", "probe.lab.internet")
 _MOST_LINES = 100  # that a server may print before it says that it is ready
+
+
+def agent(world: World) -> Sequence[str]:
+    """The agent's command line, behind the launcher that confines it where the world says so."""
+    words = world.sandbox.confine
+    return (sys.executable, "-I", "-m", "probe.lab.confine", *words, "--", *AGENT) if words else AGENT
 
 
 def parse(world: World) -> tuple[Policy, ...]:
@@ -51,7 +58,7 @@ def play(world: World, make_plan: Callable[[tuple[Policy, ...]], Plan]) -> Any:
         plan = make_plan(parse(world))
         orders = make_orders(plan, new_key(), latch.from_environment(os.environ))
         reader = Reader(plan)
-        trio.run(run_process, AGENT, orders, reader.feed, plan.budget.seconds)
+        trio.run(run_process, agent(world), orders, reader.feed, plan.budget.seconds)
         return encode(judge(plan, reader.done()))
 
 
@@ -60,7 +67,9 @@ def serving(world: World, folder: Path) -> Iterator[Networks]:
     """The world, built, with its internet and its resolver up."""
     with ExitStack() as stack:
         networks = build(world)
-        stack.enter_context(_server(networks.internet, [sys.executable, "-I", "-m", "probe.lab.internet"], "ready"))
+        stack.enter_context(_server(networks.internet, SERVER, "ready"))
+        if world.gateway.listener:
+            stack.enter_context(_server(networks.gateway, SERVER, "ready"))
         if world.gateway.resolver != "none":
             config = folder / "unbound.conf"
             config.write_text(unbound_config(world), encoding="ascii")

@@ -1,13 +1,14 @@
-"""A world: what enforces, what is declared, and the truth. TOML → World, strictly; report and truth → misses."""
+"""A world: what enforces, what is declared, and the truth (truth.py). TOML → World, strictly."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 from probe.codec import DecodeError, decode, parse_toml
 from probe.errors import UserError
-from probe.model import Action, Channel, Grade, Purpose, Verdict
-from probe.report import Report, Result
+from probe.lab.truth import Truth, differences
+from probe.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +31,57 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`link`: the wire to the gateway exists; `next_hop`: where the default route leads. `nft`: rules inside."""
+    """`link`: the wire to the gateway exists; `next_hop`: where the default route leads. `nft`, `ip`: as in Router.
+
+    `confine`: what holds the agent itself, in the words of probe/lab/confine.py.
+    """
 
     link: bool = True
     next_hop: Literal["gateway", "nobody", "none"] = "gateway"
     nft: str = ""
+    ip: tuple[str, ...] = ()
+    confine: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
-    """`nft`: rules on the gateway; `forward`: it passes packets on; `resolver`: unbound, for all names or for some."""
+class Router:
+    """`nft`: its rules; `ip`: arguments of ip(8), one command each; `sysctl`: `name=value`, set after the rules."""
+
+    nft: str = ""
+    ip: tuple[str, ...] = ()
+    sysctl: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway(Router):
+    """The first router. `forward`: it passes packets on; `listener`: a server of its own, for what rules turn to it.
+
+    `resolver`: unbound, for all names or for some.
+    """
 
     forward: bool = True
-    nft: str = ""
+    listener: bool = False
     resolver: Literal["none", "open", "refuse"] = "none"
     resolver_allows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """The verdict that rows must have which match every field that is set. The first truth that matches counts."""
+class Host:
+    """An address or network of the internet that behaves in a way of its own.
 
-    verdict: Verdict
-    grade: Grade | None = None
-    family: int | None = None
-    channel: Channel | None = None
-    declared: Action | None = None
-    purpose: Purpose | None = None
-    scenario: str | None = None
-    host: bool | None = None  # the destination is a name
+    `closed`: nobody listens, and its kernel says so; `drop`: its own firewall drops; `mute`: it accepts and never
+    speaks; `reset`: it accepts, and resets when it is spoken to. Every other address waits for the client and answers.
+    """
+
+    address: str
+    does: Literal["closed", "drop", "mute", "reset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Internet:
+    """Hosts that differ from the rest of the internet, which answers everything."""
+
+    host: tuple[Host, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +97,20 @@ class World:
     run: Run = Run()
     sandbox: Sandbox = Sandbox()
     gateway: Gateway = Gateway()
+    middle: Router | None = None  # a second router, between gateway and internet
+    internet: Internet = Internet()
+
+
+# Worlds that show one way to enforce each, and what they share.
+KIND = "kind-"
+_BASES = "bases"
 
 
 def world_names() -> list[str]:
-    """The ids of our worlds, sorted."""
+    """The ids of our worlds, sorted, those of one enforcement each at the end."""
     files = resources.files("scenarios").joinpath("worlds").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    names = (file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+    return sorted(names, key=lambda name: (name.startswith(KIND), name))
 
 
 def load_world(name: str) -> World:
@@ -93,7 +124,7 @@ def load_world(name: str) -> World:
 def parse_world(path: str, text: str) -> World:
     """The world in `text`. Raises UserError that names file and key."""
     try:
-        world = decode(World, parse_toml(text, path))
+        world = decode(World, _based(parse_toml(text, path)))
     except DecodeError as error:
         raise UserError(f"{path}: {error}") from None
     if path.rsplit("/", 1)[-1] != f"{world.id}.toml":
@@ -101,45 +132,21 @@ def parse_world(path: str, text: str) -> World:
     return world
 
 
+def _based(table: Mapping[str, Any]) -> dict[str, Any]:
+    """`table` on its base, if it names one: its keys replace the base's, its truths come before them."""
+    own = {key: value for key, value in table.items() if key != "base"}
+    if "base" not in table:
+        return own
+    path = resources.files("scenarios").joinpath("worlds", _BASES, f"{table['base']}.toml")
+    if "/" in str(table["base"]) or not path.is_file():
+        raise DecodeError("base", f"{table['base']!r} is no file of scenarios/worlds/{_BASES}")
+    base = parse_toml(path.read_text(encoding="utf-8"), f"{table['base']}.toml")
+    return {**base, **own, "truth": [*own.get("truth", ()), *base.get("truth", ())]}
+
+
 def misses(world: World, report: Report) -> list[str]:
     """Where the report differs from the world's truth, one plain line each."""
-    found = [miss for result in report.results if (miss := _miss(world, result))]
-    unused = [truth for truth in world.truth if not any(_matches(truth, result) for result in report.results)]
-    found += [f"no row for the truth {_words(truth)}" for truth in unused]
+    found = differences(world.truth, report)
     if report.summary.exit_code != world.exit_code:
         found.append(f"exit code {report.summary.exit_code}, but the truth is {world.exit_code}")
     return found
-
-
-def _miss(world: World, result: Result) -> str | None:
-    if result.purpose is Purpose.SELF_TEST:
-        return None if result.verdict is Verdict.CONFORMS else f"{result.id}: a self-test missed"
-    truth = next((truth for truth in world.truth if _matches(truth, result)), None)
-    if truth is None:
-        return f"{result.id}: the world states no truth for it"
-    if (result.verdict, result.grade) == (truth.verdict, truth.grade):
-        return None
-    return (
-        f"{result.id}: {_graded(result.verdict, result.grade)}, but the truth is {_graded(truth.verdict, truth.grade)}"
-    )
-
-
-def _graded(verdict: Verdict, grade: Grade | None) -> str:
-    return verdict.value + (f" ({grade.value})" if grade else "")
-
-
-def _words(truth: Truth) -> str:
-    return " ".join(f"{f.name}={value}" for f in fields(truth) if (value := getattr(truth, f.name)) is not None)
-
-
-def _matches(truth: Truth, result: Result) -> bool:
-    address = result.destination.address
-    facts = {
-        "family": None if address is None else (6 if ":" in address else 4),
-        "channel": result.channel,
-        "declared": result.declared.action,
-        "purpose": result.purpose,
-        "scenario": result.scenario,
-        "host": result.destination.host is not None,
-    }
-    return all(getattr(truth, name) in (None, value) for name, value in facts.items())

@@ -16,6 +16,12 @@ TECHNIQUES = (
     "http_get",
     "tls_hello",
     "udp_datagram",
+    "udp_unconnected",
+    "tcp_fastopen",
+    "mptcp_connect",
+    "source_port",
+    "icmp_echo",
+    "raw_syn",
 )
 
 

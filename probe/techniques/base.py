@@ -73,8 +73,6 @@ class Probe:
     again: bool = False  # the closing attempts of controls, or lone retries
     cannot: Callable[[Order, str], None] = _unheard  # instead of `finish`, with the reason
     together: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(_TOGETHER))
-    # A technique that cannot run in this place says why, instead of finishing an order.
-    cannot: Callable[[Order, str], None] = lambda _order, _reason: None
 
     def now(self) -> float:
         """Seconds since the start of the run."""
