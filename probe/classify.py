@@ -4,14 +4,13 @@ What a single errno or ICMP error means stands in signs.py; here are accepts, na
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 
 from probe.addresses import is_sinkhole
 from probe.documents import Attempt, Check, DnsAnswer, Record, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Transport
-from probe.paths import Path, Surroundings, family, path_of
+from probe.paths import Path, Surroundings, ends_at_next_hop, family, hops_lost, path_of
 from probe.report import Enforcer, Observed
-from probe.signs import SILENCE, failure_of, is_on_link, of_error, of_silence, who
+from probe.signs import SILENCE, failure_of, of_error, of_silence, who
 
 O, K = Outcome, EnforcerKind  # noqa: E741 - the tables below are read by column
 
@@ -81,7 +80,7 @@ def outcomes(
     check: Check, record: Record, vantage: Vantage | None, made_up: frozenset[str], around: Around
 ) -> list[tuple[Attempt, Observed]]:
     """One (attempt, outcome) per address or server of a row, and per look-up that was never answered."""
-    tried = [attempt for attempt in record.attempts if attempt.step in ("connect", "send", "query")]
+    tried = [attempt for attempt in record.attempts if attempt.step in ("connect", "send", "query", "raw")]
     if check.query is not None:
         return [(attempt, _of_query(check, attempt, vantage)) for attempt in tried]
     if tried:
@@ -141,6 +140,11 @@ def _of_address(
     if check.destination.host is not None and _sunk(address):  # this very host
         return group[0], Observed(O.NAME_DENIED, "dns_bogon_error", Enforcer(K.RESOLVER))
     for attempt in group:
+        ttls = {answer.ttl for answer in attempt.raw if answer.kind in ("syn-ack", "rst")}
+        if len(ttls) > 1:  # two senders in one name: something on the way answers as well
+            return attempt, Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
+        if ttls:
+            path = Path(back=hops_lost(min(ttls)))
         if attempt.result in ("connected", "answered"):
             later = [a for a in record.attempts if a.step in ("talk", "walk") and a.address == attempt.address]
             if attempt.result == "answered":  # a datagram is its own conversation
@@ -156,7 +160,7 @@ def _of_address(
         twin = next((a for a in record.attempts if a.step == "twin" and a.address == group[0].address), None)
         read = [(attempt, of_error(attempt, vantage, path, near, repeated, twin)) for attempt in failed]
         return min(read, key=lambda pair: _rank(pair[1]))
-    return group[0], of_silence(group, path, near)
+    return group[0], of_silence(group, path)
 
 
 # --- accepts ----------------------------------------------------------------------------------------------------------
@@ -168,7 +172,7 @@ def _of_accept(
     talks = [attempt for attempt in later if attempt.step != "walk" and attempt.least is None]
     spoke = next((talk.data for talk in talks if talk.data is not None), None)
     shook = any(talk.tls is not None and talk.tls.handshake for talk in talks)
-    near = any(_ends_at_next_hop(attempt, vantage) for attempt in later if attempt.hops == 1)
+    near = any(ends_at_next_hop(attempt, vantage) for attempt in later)
     # A SYN proxy lets packets go on to time out farther out, and yet answers from nearer than they came.
     proxied = bool(around.honest) and path.forward is not None and path.back is not None and path.back < path.forward
     if proxied and (not (spoke or shook) or any(t.least is not None and t.result == "answered" for t in later)):
@@ -186,13 +190,6 @@ def _of_accept(
     if check.reserved:  # nobody lives there, or the name does not exist
         return Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
     return Observed(O.ACCEPTED, None, None)
-
-
-def _ends_at_next_hop(attempt: Attempt, vantage: Vantage | None) -> bool:
-    """A connect that died at the next hop was answered all the same, for an address that lies beyond it."""
-    if attempt.result not in ("connected", "answered") or attempt.address is None:
-        return False
-    return not ip_address(attempt.address).is_loopback and is_on_link(attempt.address, vantage) is False
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

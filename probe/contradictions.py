@@ -20,7 +20,7 @@ _STEPS: dict[str, dict[str, str]] = {
     "tls_hello": _TCP_STEPS,
     "udp_datagram": {"resolve": "udp", "send": "udp", "walk": "udp"},
     "dns_query": {"query": "any"},
-    "udp_unconnected": {"resolve": "udp", "send": "udp", "walk": "udp"},
+    "udp_unconnected": {"resolve": "udp", "send": "udp", "walk": "udp", "twin": "udp"},
     "tcp_fastopen": _TCP_STEPS,
     "mptcp_connect": _TCP_STEPS,
     "source_port": _TCP_STEPS,

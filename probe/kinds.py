@@ -40,6 +40,7 @@ class Sign(NamedTuple):
 # An RST that no router's hop lies before, in a run in which no control shows whether TTLs arrive as they should.
 UNCHECKED = "reset by the next hop, TTL not calibrated"
 NO_NEIGHBOUR = "dead next hop"
+QUEUE = "local queue or hook drops"
 
 # fmt: off
 TABLE: tuple[Sign, ...] = (
@@ -65,6 +66,8 @@ TABLE: tuple[Sign, ...] = (
     Sign("refused at once", Facts("connect send", "EACCES"), O.DENIED, K.UNKNOWN, 0),
     Sign("local route",
          Facts("connect send", "ENETUNREACH EHOSTUNREACH EINVAL ENETDOWN EADDRNOTAVAIL"), O.NO_ROUTE, K.ROUTE, 0),
+    # A connected socket's datagram passes: a cgroup's hook on sendmsg(), which sees unconnected ones only.
+    Sign("cgroup hook on unconnected send", Facts("send", "EPERM", twin="passes"), O.DENIED, K.SYSCALL_FILTER, 0),
     Sign("local firewall on send", Facts("send", "EPERM"), O.DENIED, K.LOCAL_FIREWALL, 0),
     Sign("local hook on send", Facts("send", "ENOBUFS", local="firewall"), O.DENIED, K.LOCAL_FIREWALL, 0),
     Sign("syscall filter on send()", Facts("send", "ENOSYS"), O.DENIED, K.SYSCALL_FILTER, 0),
@@ -108,6 +111,8 @@ TABLE: tuple[Sign, ...] = (
 
     # --- silence ---
     Sign("local firewall drops", Facts("silence", local="firewall"), O.SILENT, K.LOCAL_FIREWALL, 0),
+    # An nftables netdev hook, or a queue that is full: the silence rule decides.
+    Sign(QUEUE, Facts("silence", local="queue"), O.SILENT, K.LOCAL_FIREWALL, 0),
     Sign(NO_NEIGHBOUR, Facts("silence", local="unresolved"), O.REJECTED, K.ROUTE, 0),
     Sign("the kernel gave up", Facts("receive", "ETIMEDOUT"), O.SILENT, None, None),
     Sign("silence", Facts("silence"), O.SILENT, None, None),

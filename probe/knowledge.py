@@ -9,16 +9,14 @@ from ipaddress import ip_address
 
 from probe.classify import Around, outcomes, worst
 from probe.documents import Attempt, Check, Record, Vantage
-from probe.model import Action, Channel, Destination, Outcome, Purpose, Transport
-from probe.paths import Surroundings, family, is_outside, path_of, seen_outside
+from probe.model import WAYS, Action, Channel, Destination, EnforcerKind, Outcome, Purpose, Transport
+from probe.paths import Surroundings, family, is_on_link, is_outside, path_of, seen_outside
 from probe.report import Observed
-from probe.signs import is_on_link, who
+from probe.signs import who
 from probe.verdicts import SELF_TEST_PASSES
 
 Group = tuple[int, Transport]
 
-# Techniques that take another way than a plain socket: a filter may know one way and not the other.
-_WAYS = frozenset(("udp_unconnected", "tcp_fastopen", "mptcp_connect", "source_port", "icmp_echo", "raw_syn"))
 
 _AT_ONCE = (Outcome.NO_ROUTE, Outcome.DENIED)
 
@@ -57,7 +55,7 @@ def group_of(attempt: Attempt) -> Group:
 
 def way_of(row: Seen) -> str:
     """A technique that takes another way than a plain socket, or "plain"."""
-    return row.check.technique if row.check.technique in _WAYS else "plain"
+    return row.check.technique if row.check.technique in WAYS else "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +119,24 @@ def outside(row: Seen, one: Observed, known: Knowledge) -> str | None:
     walked = seen_outside(row.record, known.boundary, known.around)
     if walked is not None:
         return f"the router {walked[1]} at hop {walked[0]}"
-    stopped = one.enforcer
-    if stopped is None or who(stopped) not in ("filter", "beyond") or one.outcome is Outcome.SILENT:
+    if one.enforcer is None or _side(one, known) is not True:
         return None
-    near = known.around.get(family(stopped.address or ""), Surroundings())
-    if stopped.hop == 0 or not is_outside(known.boundary, stopped.hop, stopped.address, near):
-        return None
-    return f"the router {stopped.address or '?'}" + (f" at hop {stopped.hop}" if stopped.hop else "")
+    return f"the router {one.enforcer.address}"
 
 
 def inside(one: Observed, known: Knowledge) -> bool:
     """Whether the router that stopped it is known to stand on this side of the boundary."""
+    return _side(one, known) is False
+
+
+def _side(one: Observed, known: Knowledge) -> bool | None:
+    """Whether a router that spoke stands outside. Its hop is the one where a walk saw it, not what a TTL suggests."""
     stopped = one.enforcer
-    if known.boundary is None or stopped is None:
-        return False
-    near = known.around.get(family(stopped.address or ""), Surroundings())
-    return is_outside(known.boundary, stopped.hop, stopped.address, near) is False
+    if known.boundary is None or stopped is None or stopped.kind is not EnforcerKind.ROUTER or stopped.address is None:
+        return None
+    near = known.around.get(family(stopped.address), Surroundings())
+    seen_at = min((hop for hop, routers in near.routers.items() if stopped.address in routers), default=None)
+    return is_outside(known.boundary, seen_at or (1 if stopped.hop == 1 else None), stopped.address, near)
 
 
 def _alone(row: Seen, known: Knowledge) -> None:
@@ -225,9 +225,8 @@ def _transport(check: Check) -> Transport:
 def passes(row: Seen) -> bool:
     """Whether a self-test row did what it must."""
     kind, seen = row.check.self_test, row.observed
-    if kind is None:
-        return False
-    return bool({(seen.outcome, "*"), (seen.outcome, who(seen.enforcer))} & SELF_TEST_PASSES[kind.value])
+    wanted = SELF_TEST_PASSES[kind.value] if kind is not None else frozenset()
+    return bool({(seen.outcome, "*"), (seen.outcome, who(seen.enforcer))} & wanted)
 
 
 def _control(row: Seen, known: Knowledge, vantage: Vantage | None) -> None:

@@ -129,6 +129,10 @@ class SelfTest(StrEnum):
     CLOSED = "closed"
 
 
+# Techniques that take another way than a plain socket of their channel: a filter may know one way and not the other.
+WAYS = frozenset(("udp_unconnected", "tcp_fastopen", "mptcp_connect", "source_port", "icmp_echo", "raw_syn"))
+
+
 class DnsResolver(StrEnum):
     """Whom a DNS query is sent to."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from probe.documents import Attempt, Check, Record
+from probe.documents import Attempt, Check, Record, Vantage
 from probe.model import Action
 
 _INITIAL = (64, 128, 255)  # what systems start with
@@ -109,9 +109,10 @@ def is_outside(boundary: str, hop: int | None, address: str | None, around: Surr
     return hop > min(first)
 
 
-def survey(rows: Iterable[tuple[Check, Record | None]]) -> dict[int, Surroundings]:
+def survey(rows: Iterable[tuple[Check, Record | None]], vantage: Vantage | None = None) -> dict[int, Surroundings]:
     """By IP version."""
     found = {4: Surroundings(), 6: Surroundings()}
+    ends_near: set[int] = set()
     routers: dict[int, dict[int, set[str]]] = {4: {}, 6: {}}
     for check, record in rows:
         if record is None:
@@ -119,14 +120,37 @@ def survey(rows: Iterable[tuple[Check, Record | None]]) -> dict[int, Surrounding
         for attempt in record.attempts:
             if exceeded(attempt) and attempt.icmp and attempt.icmp.offender and attempt.hops is not None:
                 routers[family(attempt.address or "")].setdefault(attempt.hops, set()).add(attempt.icmp.offender)
+            if ends_at_next_hop(attempt, vantage):
+                ends_near.add(family(attempt.address or ""))
         if check.early and check.declared.action is Action.ALLOW and check.self_test is None:
             for address in {a.address for a in record.attempts if a.step == "connect" and a.address}:
                 version = family(address)
                 found[version] = _with(found[version], path_of(record, address))
     return {
-        version: Surroundings(one.distance, one.honest, {hop: frozenset(who) for hop, who in routers[version].items()})
+        version: Surroundings(
+            one.distance,
+            # A next hop that ends connections itself (slirp, pasta, gVisor) passes refusals on as its own.
+            False if one.honest is None and version in ends_near else one.honest,
+            {hop: frozenset(who) for hop, who in routers[version].items()},
+        )
         for version, one in found.items()
     }
+
+
+def ends_at_next_hop(attempt: Attempt, vantage: Vantage | None) -> bool:
+    """A connect or datagram that died at the next hop was answered all the same, for an address that lies beyond it."""
+    if attempt.hops != 1 or attempt.result not in ("connected", "answered") or attempt.address is None:
+        return False
+    return not ip_address(attempt.address).is_loopback and is_on_link(attempt.address, vantage) is False
+
+
+def is_on_link(address: str, vantage: Vantage | None) -> bool | None:
+    """Whether `address` is reached without a router. None: the vantage does not tell."""
+    if vantage is None or vantage.on_link is None:
+        return None
+    parsed = ip_address(address)
+    # Linux forwards IPv4 link-local addresses; only IPv6 ones never cross a router.
+    return (parsed.version == 6 and parsed.is_link_local) or any(parsed in ip_network(net) for net in vantage.on_link)
 
 
 def _with(known: Surroundings, path: Path) -> Surroundings:

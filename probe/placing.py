@@ -23,6 +23,9 @@ _TOGETHER = 24
 _TWINS = 2  # of each IP version and kind
 _TWIN_SECONDS = 0.25
 
+# A walk is made of plain connects: it says nothing of a technique that takes another way.
+_PLAIN = frozenset(("tcp_connect", "http_get", "tls_hello"))
+
 Row = tuple[Order, list[Attempt]]
 
 
@@ -75,7 +78,8 @@ class Placing:
     def _targets(self) -> Iterator[_Target]:
         """Each address and port once, controls and witnesses first, what never said a word before what did."""
         found: dict[tuple[str | None, int | None, str], _Target] = {}
-        rows = sorted(self._held.values(), key=lambda row: (not row[0].repeat, _spoke(row[1]), row[0].n))
+        plain = [row for row in self._held.values() if row[0].technique in _PLAIN]
+        rows = sorted(plain, key=lambda row: (not row[0].repeat, _spoke(row[1]), row[0].n))
         beyond = {_family(a) for _, attempts in rows for a in attempts if a.result == "connected"}
         for row in rows:
             for first in row[1]:
@@ -92,9 +96,9 @@ class Placing:
         taken: Counter[tuple[int, str]] = Counter()
         for row in self._held.values():
             for first in row[1]:
-                if first.step != "connect" or first.again or first.address in (None, first.source) or first.icmp:
+                if first.again or first.address in (None, first.source) or first.icmp or not _has_twin(row[0], first):
                     continue
-                at_once = first.stage == "connect" and first.error in ("EACCES", "EPERM")
+                at_once = first.stage in ("connect", "send") and first.error in ("EACCES", "EPERM")
                 kind = _family(first), first.error or first.result
                 if (first.result == "silent" or at_once) and taken[kind] < _TWINS:
                     taken[kind] += 1
@@ -165,6 +169,13 @@ def _can_be_placed(first: Attempt) -> bool:
     if first.step != "connect" or first.again or first.address in (None, first.source) or first.icmp is not None:
         return False
     return first.result != "error" or (first.stage, first.error) == ("receive", "ECONNREFUSED")
+
+
+def _has_twin(order: Order, first: Attempt) -> bool:
+    """A plain connect has a datagram beside it; an unconnected datagram has a connected one."""
+    if order.technique == "udp_unconnected":
+        return first.step == "send" and first.error == "EPERM"
+    return first.step == "connect" and order.technique in _PLAIN
 
 
 def _walked(attempts: list[Attempt], first: Attempt) -> list[Attempt]:

@@ -11,6 +11,7 @@ from probe.addresses import MOST_ADDRESSES, MOST_SERVERS
 from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
 from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, Settings, Traits
 from probe.model import (
+    WAYS,
     Action,
     Channel,
     Declared,
@@ -191,7 +192,8 @@ def _sends(check: Check, traits: Traits) -> str:
 def _id(check: Check) -> str:
     question = f"/{check.query.type}/{check.query.transport.value}" if check.query else ""
     kind = f"/{check.self_test.value}" if check.self_test else ""
-    return f"{check.scenario}/{check.channel.value}/{check.destination}{question}{kind}"
+    way = f"/{check.technique}" if check.technique in WAYS else ""
+    return f"{check.scenario}/{check.channel.value}/{check.destination}{question}{kind}{way}"
 
 
 def _numbered(checks: Sequence[Check]) -> list[Check]:

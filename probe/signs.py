@@ -5,9 +5,9 @@ from ipaddress import ip_address, ip_network
 
 from probe.addresses import is_connectable
 from probe.documents import Attempt, Icmp, Vantage
-from probe.kinds import NO_NEIGHBOUR, UNCHECKED, Facts, Sign, look_up
+from probe.kinds import NO_NEIGHBOUR, QUEUE, UNCHECKED, Facts, Sign, look_up
 from probe.model import EnforcerKind, Outcome
-from probe.paths import Path, Surroundings, family, hops_lost
+from probe.paths import Path, Surroundings, family, hops_lost, is_on_link
 from probe.report import Enforcer, Observed
 
 O, K = Outcome, EnforcerKind  # noqa: E741 - as short as in the table
@@ -46,8 +46,9 @@ _TIME_EXCEEDED_TYPE = {4: 11, 6: 3}
 # A neighbour entry in one of these states has a link address (linux/neighbour.h NUD_VALID).
 _RESOLVED = frozenset(("reachable", "stale", "delay", "probe", "permanent", "noarp"))
 _UNRESOLVED = frozenset(("incomplete", "failed"))
-# A queue that is full is tried again after half a second, a firewall's drop after one: by then the counts differ.
-_QUEUE_TELLS = (1.55, 1.95)
+# Seconds. A packet that a full queue dropped is sent again after half a second, one that a firewall dropped after one:
+# by then a single one more shows that it was no queue.
+_QUEUE_TELLS = 1.55
 
 
 def who(enforcer: Enforcer | None) -> str:
@@ -59,6 +60,8 @@ def who(enforcer: Enforcer | None) -> str:
         return "peer"
     if enforcer.sign == NO_NEIGHBOUR:
         return "neighbour"
+    if enforcer.sign == QUEUE:
+        return "unknown"  # a queue that nobody empties looks like a hook that drops
     # The next hop is on this side of whatever "outside" is; a router farther out may be the Internet's own.
     near = enforcer.hop == 1 and enforcer.sign != UNCHECKED
     return "beyond" if enforcer.kind is K.ROUTER and not near else "filter"
@@ -86,10 +89,10 @@ def of_error(
     return Observed(sign.outcome, failure, _enforcer(sign, attempt, path, around))
 
 
-def of_silence(attempts: Sequence[Attempt], path: Path, around: Surroundings) -> Observed:
+def of_silence(attempts: Sequence[Attempt], path: Path) -> Observed:
     """What a silence means, from all tries of one address: what this host did itself, and how far the packets came."""
     first = attempts[0]
-    sign = look_up(Facts("silence", None, local=_local(attempts, around)))
+    sign = look_up(Facts("silence", None, local=_local(attempts)))
     assert sign is not None  # the last row matches every silence
     if sign.enforcer is None:
         placed = Enforcer(K.UNKNOWN, path.last_address, path.last) if path.last is not None else None
@@ -112,7 +115,8 @@ def facts_of(
     far = attempt.address is not None and is_on_link(attempt.address, vantage) is False
     local = None
     if attempt.error == "ENOBUFS":
-        local = "firewall" if repeated or loopback else None
+        # A queue that other traffic fills says the same: then the control's packets would not have passed either.
+        local = "firewall" if loopback or (repeated and around.distance is not None) else None
     elif attempt.neighbour in _RESOLVED:
         local = "resolved"
     return Facts(
@@ -184,19 +188,21 @@ def _rst(path: Path, around: Surroundings) -> str | None:
     return "router" if path.forward == path.back + 1 and path.back in around.routers else None
 
 
-def _local(attempts: Sequence[Attempt], around: Surroundings) -> str | None:
+def _local(attempts: Sequence[Attempt]) -> str | None:
     """What this host did with the packets of a silence."""
     tried = [a for a in attempts if a.result == "silent"]
-    if any(a.counters is not None and a.counters.requests > 0 == a.counters.transmits for a in tried):
+    # Other packets of the namespace move the counters too: they speak only where TCP_INFO does not.
+    counted = [a for a in tried if a.tcp is None and a.counters is not None]
+    if any(a.counters is not None and a.counters.requests > 0 == a.counters.transmits for a in counted):
         return "firewall"
     kept = [a for a in tried if a.tcp is not None and a.tcp.resent > a.tcp.left == 0]
     if kept and len(kept) == len(tried):
         if ip_address(attempts[0].address or "::").is_loopback:
             return "firewall"  # there is no queue before loopback
         lone = [a for a in kept if a.again]
-        full = any(a.tcp and a.tcp.resent > 1 and _QUEUE_TELLS[0] <= a.elapsed <= _QUEUE_TELLS[1] for a in lone)
         if lone and len(kept) > 1:
-            return "firewall" if not full or around.distance is not None else None
+            sure = any(a.tcp is not None and a.tcp.resent == 1 and a.elapsed >= _QUEUE_TELLS for a in lone)
+            return "firewall" if sure else "queue"
     if attempts[-1].neighbour in _UNRESOLVED:
         return "unresolved"
     # Netlink may be refused; the kernel's own count says as much: the second SYN was not even made.
@@ -232,15 +238,6 @@ def _is_special(address: str | None, vantage: Vantage | None) -> bool:
     return not is_connectable(address) or any(
         net.version == 4 and net.prefixlen < 31 and str(net.broadcast_address) == address for net in local
     )
-
-
-def is_on_link(address: str, vantage: Vantage | None) -> bool | None:
-    """Whether `address` is reached without a router. None: the vantage does not tell."""
-    if vantage is None or vantage.on_link is None:
-        return None
-    parsed = ip_address(address)
-    # Linux forwards IPv4 link-local addresses; only IPv6 ones never cross a router.
-    return (parsed.version == 6 and parsed.is_link_local) or any(parsed in ip_network(net) for net in vantage.on_link)
 
 
 def failure_of(error: str) -> str:

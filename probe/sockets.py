@@ -48,16 +48,21 @@ def limit(sock: socket.socket, family: int, hops: int | None, least: int | None)
 
     Raises OSError.
     """
-    if hops is not None:
-        level, option = _HOPS[family]
-        sock.setsockopt(level, option, hops)
-    if least is not None:
-        level, option = _LEAST[family]
-        sock.setsockopt(level, option, least)
+    for table, value in ((_HOPS, hops), (_LEAST, least)):
+        for level, option in table[family] if value is not None else ():
+            if level == socket.IPPROTO_IPV6 or sock.proto != socket.IPPROTO_ICMPV6:
+                sock.setsockopt(level, option, value or 0)
 
 
-_HOPS = {4: (socket.IPPROTO_IP, socket.IP_TTL), 6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
-_LEAST = {4: (socket.IPPROTO_IP, _IP_MINTTL), 6: (socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT)}
+# An IPv6 socket may carry IPv4 (a v4-mapped address): both are set; one of ICMPv6 may not, and knows no IPv4 options.
+_HOPS = {
+    4: ((socket.IPPROTO_IP, socket.IP_TTL),),
+    6: ((socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS), (socket.IPPROTO_IP, socket.IP_TTL)),
+}
+_LEAST = {
+    4: ((socket.IPPROTO_IP, _IP_MINTTL),),
+    6: ((socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT), (socket.IPPROTO_IP, _IP_MINTTL)),
+}
 
 
 def one_hop_socket(family: int, kind: int) -> socket.socket:
@@ -87,6 +92,7 @@ def open_socket(family: int, kind: int) -> socket.socket:
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
+            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)  # for the errors of a v4-mapped address
     return sock
 
 
@@ -160,8 +166,14 @@ def _sockaddr(data: bytes) -> str | None:
     if family == socket.AF_INET:
         return str(ipaddress.IPv4Address(data[4:8]))
     if family == socket.AF_INET6 and len(data) >= 24:
-        return str(ipaddress.IPv6Address(data[8:24]))
+        return unmapped(str(ipaddress.IPv6Address(data[8:24])))
     return None
+
+
+def unmapped(address: str) -> str:
+    """`::ffff:10.0.0.1` is the IPv4 address that its packets carry."""
+    mapped = ipaddress.IPv6Address(address).ipv4_mapped if address.startswith("::ffff:") else None
+    return address if mapped is None else str(mapped)
 
 
 def own_address(sock: socket.socket) -> str | None:
@@ -171,7 +183,7 @@ def own_address(sock: socket.socket) -> str | None:
     except OSError:
         return None
     address = str(name[0])
-    return None if address in ("0.0.0.0", "::") else address.split("%")[0]  # noqa: S104 - compared, not bound
+    return None if address in ("0.0.0.0", "::") else unmapped(address.split("%")[0])  # noqa: S104 - compared, not bound
 
 
 async def connect(sock: socket.socket, address: str, port: int) -> tuple[Literal["connect", "receive"], int]:

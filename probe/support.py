@@ -6,7 +6,7 @@ hop, nothing denied got out, and every witness was stopped, one of them alike.
 
 from probe.documents import Attempt
 from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, inside, is_near, outside, way_of
-from probe.model import Action, Outcome, Purpose, Transport
+from probe.model import Action, EnforcerKind, Outcome, Purpose, Transport
 from probe.paths import Surroundings, path_of
 from probe.report import Observed
 from probe.signs import who
@@ -181,9 +181,9 @@ def _wrong_port(group: Group, row: Seen, alike: list[Seen], known: Knowledge) ->
 def _tries(row: Seen, group: Group) -> list[tuple[Attempt, Observed]]:
     """Every try of `row` in `group`, each with the outcome of its address."""
     assert row.record is not None
-    by_address = {attempt.address: one for attempt, one in row.each if group_of(attempt) == group}
-    tried = [a for a in row.record.attempts if a.step in ("connect", "send", "query") and a.address in by_address]
-    return [(attempt, by_address[attempt.address]) for attempt in tried]
+    outcome_of = {attempt.address: one for attempt, one in row.each if group_of(attempt) == group}
+    tried = [attempt for attempt in row.record.attempts if attempt.step in ("connect", "send", "query", "raw")]
+    return [(attempt, outcome_of[attempt.address]) for attempt in tried if attempt.address in outcome_of]
 
 
 def _is_stopped(one: Observed) -> bool:
@@ -195,7 +195,7 @@ def _stopped_alike(witness: Seen, group: Group, one: Observed) -> bool:
     if one.outcome is Outcome.SILENT:
         # One that this very host dropped says nothing of a silence farther out.
         return any(
-            group_of(attempt) == group and seen.outcome is Outcome.SILENT and who(seen.enforcer) != "filter"
+            group_of(attempt) == group and seen.outcome is Outcome.SILENT and _is_local(seen) is _is_local(one)
             for attempt, seen in witness.each
         )
     mine, its = one.enforcer, witness.observed.enforcer
@@ -204,6 +204,10 @@ def _stopped_alike(witness: Seen, group: Group, one: Observed) -> bool:
     if _near_reset(one):
         return (mine.kind, mine.hop) == (its.kind, its.hop)
     return mine.address is not None and mine.address == its.address
+
+
+def _is_local(one: Observed) -> bool:
+    return one.enforcer is not None and one.enforcer.kind is EnforcerKind.LOCAL_FIREWALL
 
 
 def _present(group: Group, row: Seen, known: Knowledge) -> str:

@@ -63,7 +63,7 @@ ALONE = Deadlines(answer=1.3, spacing=0.5, tries=2)
 SAMPLES = 8  # further connects to each control that answered, to know the network's delay and loss
 MOST_RETRIES = 6  # lone ones where a router rejects, per IP version and transport
 MOST_WALKS = 24  # destinations that are walked to, per IP version
-WALK_PACKETS = 128  # SYNs of one walk, at most: 30 hops, as traceroute(8), there and back
+WALK_PACKETS = 132  # SYNs of one walk, at most: 30 hops, as traceroute(8), there and back
 MOST_SECOND_LOOKS = 200  # destinations of which the kernel says that nothing left this host
 
 

@@ -22,7 +22,9 @@ _WAVES: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5, 6, 7), tuple(range(8, 1
 # What systems start with (Linux, macOS 64; Windows 128; network gear 255).
 INITIAL = (64, 128, 255)
 FARTHEST = _WAVES[-1][-1]
-assert 2 * (FARTHEST + 2 + FARTHEST + 2) <= WALK_PACKETS  # every hop limit and every TTL, each tried twice
+_CONFIRMING = 4  # further tries of the connect whose silence decides
+# Every hop limit and every TTL, each tried twice.
+assert 2 * (FARTHEST + 2 + FARTHEST + 2) + _CONFIRMING <= WALK_PACKETS
 
 
 def quick(deadlines: Deadlines) -> Deadlines:
@@ -50,14 +52,25 @@ async def _back(address: str, port: int, first: Attempt, forward: int, probe: Pr
     heard = [attempt.least or 0 for attempt in bands if alike(first, attempt)]
     initial = next(value for value in INITIAL if value + 1 not in heard)
     values = range(initial, max(initial - forward - 2, 0), -1)
-    return bands + await _connects([Connect(address, port, least=value) for value in values], probe)
+    made = bands + await _connects([Connect(address, port, least=value) for value in values], probe)
+    heard = [attempt.least or 0 for attempt in made if alike(first, attempt)]
+    return made + (await _confirmed(address, port, max(heard), probe) if heard else [])
+
+
+async def _confirmed(address: str, port: int, ttl: int, probe: Probe) -> list[Attempt]:
+    """That nothing arrives with more than `ttl` decides whose answer it is: a lost packet must not look like it."""
+    if ttl >= INITIAL[-1]:
+        return []
+    again = replace(quick(probe.deadlines), tries=_CONFIRMING)
+    return await _connects([Connect(address, port, least=ttl + 1)], probe, again, again=True)
 
 
 async def compare(address: str, port: int, forward: int, ttl: int, probe: Probe) -> list[Attempt]:
     """Whether a destination's answer comes from as far as another's: four connects, on both sides of both distances."""
     hops = [Connect(address, port, hops=value) for value in (forward - 1, forward) if value > 0]
     least = [Connect(address, port, least=value) for value in (ttl, ttl + 1) if value < 256]
-    return await _connects([*hops, *least], probe)
+    made = await _connects([*hops, *least], probe)
+    return made + (await _confirmed(address, port, ttl, probe) if any(a.least == ttl and a.error for a in made) else [])
 
 
 def alike(first: Attempt, other: Attempt) -> bool:
@@ -71,9 +84,11 @@ def _first_answer(first: Attempt, attempts: Sequence[Attempt]) -> int:
     return min(attempt.hops or 0 for attempt in attempts if alike(first, attempt))
 
 
-async def _connects(targets: list[Connect], probe: Probe) -> list[Attempt]:
+async def _connects(
+    targets: list[Connect], probe: Probe, deadlines: Deadlines | None = None, again: bool = False
+) -> list[Attempt]:
     done: list[Connect] = []
     if targets:
-        await connect_many(targets, quick(probe.deadlines), probe.pace, done.append, len(targets))
+        await connect_many(targets, deadlines or quick(probe.deadlines), probe.pace, done.append, len(targets))
     await trio.lowlevel.checkpoint()
-    return [replace(as_attempt(target, probe), step="walk", again=False) for target in done]
+    return [replace(as_attempt(target, probe), step="walk", again=again) for target in done]

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from probe.classify import made_up_addresses, observe
-from probe.documents import Attempt, Data, DnsAnswer, Icmp, Record, Tls, Vantage
+from probe.documents import Attempt, Data, DnsAnswer, Icmp, RawAnswer, Record, Tls, Vantage
 from probe.kinds import NO_NEIGHBOUR, UNCHECKED
 from probe.model import DnsResolver, EnforcerKind, Outcome, Query, Transport
+from probe.paths import Surroundings, is_on_link
 from probe.report import Enforcer
-from probe.signs import is_on_link, who
+from probe.signs import who
 from tests.make import VANTAGE, attempt, check
 
 GW, GW6, OWN, OWN6 = "10.99.0.1", "fd99::1", "10.99.0.2", "fd99::2"
@@ -161,7 +162,11 @@ def test_a_mute_accept_where_nobody_lives_is_intercepted() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.99.0.7"])
 def test_the_next_hop_says_nothing_about_the_local_network(address: str) -> None:
-    made = [attempt("connected", address), talk(BYTES, address=address), attempt("connected", address, step="walk", hops=1)]
+    made = [
+        attempt("connected", address),
+        talk(BYTES, address=address),
+        attempt("connected", address, step="walk", hops=1),
+    ]
     assert see(*made).outcome == "reached"
     assert see(*made, vantage=None).outcome == "reached"
 
@@ -330,3 +335,31 @@ def test_nothing_is_broken_never_blocked() -> None:
     assert observe(check(), None, VANTAGE).outcome == "broken"
     assert observe(check(), Record(1, ()), VANTAGE).outcome == "broken"
     assert observe(check(), Record(1, (), not_run="no raw socket"), VANTAGE).outcome == "not_run"
+
+
+# --- a raw SYN ---
+
+
+def raw(kind: str, *ttls: int, **more: object) -> Attempt:
+    """What one SYN brought, with these TTLs."""
+    answers = tuple(RawAnswer(kind, "192.0.2.1", ttl, 0.01) for ttl in ttls)  # type: ignore[arg-type] - a word of its own
+    facts = {
+        "answered": {"result": "answered"},
+        "refused": {"result": "error", "stage": "receive", "error": "ECONNREFUSED"},
+    }
+    return attempt(**{**facts["answered" if kind == "syn-ack" else "refused"], "step": "raw", "raw": answers, **more})
+
+
+def test_a_raw_syn() -> None:
+    known = {4: Surroundings(2, True, {1: frozenset((GW,))})}
+
+    def look(tried: Attempt) -> tuple[str, str | None]:
+        seen = observe(check(), Record(1, (tried,)), VANTAGE, around=known)
+        return seen.outcome, seen.enforcer.kind if seen.enforcer else None
+
+    assert look(raw("syn-ack", 63)) == ("accepted", None)
+    assert look(raw("rst", 64)) == ("refused", "router")  # no hop lies before it
+    assert look(raw("rst", 63)) == ("refused", "unknown")  # one SYN does not show how far it went
+    injected = replace(raw("rst", 64), raw=(*raw("rst", 64).raw, *raw("syn-ack", 63).raw))
+    assert look(injected) == ("intercepted", "middlebox")
+    assert look(attempt(step="raw")) == ("silent", None)

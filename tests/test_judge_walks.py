@@ -180,6 +180,13 @@ def test_a_rate_limit_explains_silence_where_all_that_were_tried_alone_were_reje
     assert "1 of 1 like it, tried alone, were rejected by 10.99.0.1" in why(report)
 
 
+def test_a_witness_that_was_not_stopped_takes_the_explanation_away() -> None:
+    other = witness(4, "198.51.100.8", port=80)
+    accepted_there = Record(4, (attempt("connected", "198.51.100.8", 80),))
+    records = (rejected(1, WITNESS), rejected(2, TARGET), Record(3, (attempt(address=OTHER),)), accepted_there)
+    assert verdict(judge(plan(*LIMITED, other), evidence(*records))) == ("unproven", None)
+
+
 @pytest.mark.parametrize(
     ("sampled", "witnessed"),
     [
@@ -243,18 +250,17 @@ def test_a_router_at_or_past_the_boundary_that_answers_shows_a_leak(boundary: st
 
 
 def test_a_rejection_from_outside_is_a_leak_and_from_inside_conforms() -> None:
-    record = Record(3, (attempt("error", stage="receive", error="EHOSTUNREACH", icmp=Icmp(3, 13, FAR, 62)),))
-    for boundary, expected in (
-        ("3", ("leak", "proven")),
-        ("2", ("leak", "proven")),
-        ("4", ("conforms", "proven")),
-        ("198.18.0.0/15", ("leak", "proven")),
-    ):
-        report = bounded(boundary, WALKED, silent(2, WITNESS), record)
-        assert verdict(report) == expected, boundary
-    refusal = Record(3, (attempt("error", stage="receive", error="ECONNREFUSED", icmp=Icmp(3, 3, FAR, 62)),))
-    assert verdict(bounded("3", WALKED, silent(2, WITNESS), refusal)) == ("leak", "proven")
-    assert verdict(bounded("4", WALKED, silent(2, WITNESS), refusal)) == ("conforms", "proven")
+    # Where that router stands, a walk to another destination has shown.
+    seen = Record(2, (*silent(2, WITNESS).attempts, passed(WITNESS, 1), passed(WITNESS, 2), passed(WITNESS, 3, FAR)))
+    for icmp, error in ((Icmp(3, 13, FAR, 62), "EHOSTUNREACH"), (Icmp(3, 3, FAR, 62), "ECONNREFUSED")):
+        record = Record(3, (attempt("error", stage="receive", error=error, icmp=icmp),))
+        for boundary, expected in (("4", "conforms"), ("198.18.0.0/15", "leak")):
+            assert verdict(bounded(boundary, WALKED, seen, record)) == (expected, "proven"), boundary
+        # The witness was seen at hop 3 as well, so that a boundary there makes it the first leak.
+        assert verdict(bounded("3", WALKED, seen, record)) == ("leak", "proven")
+        # By its TTL alone no router is placed: systems differ in the value that they start with.
+        assert verdict(bounded("4", WALKED, silent(2, WITNESS), record)) == ("unproven", None)
+        assert verdict(bounded("2", WALKED, silent(2, WITNESS), record)) == ("unproven", None)
 
 
 def test_this_hosts_own_rejection_is_inside_any_boundary() -> None:
@@ -291,13 +297,22 @@ def test_a_closed_port_at_the_target_is_told_by_the_errors_own_ttl() -> None:
     assert run(61) == ("leak", "proven")
 
 
-def test_a_full_queue_once_is_no_verdict() -> None:
-    def run(*agains: bool) -> tuple[str, str | None]:
+def test_a_full_queue_is_no_verdict_unless_the_controls_packets_pass() -> None:
+    def run(*agains: bool, around: Record = WALKED) -> tuple[str, str | None]:
         tries = [
             attempt("error", step="send", transport=Transport.UDP, stage="send", error="ENOBUFS", again=a)
             for a in agains
         ]
-        return verdict(judge(plan(check(channel=Channel.UDP)), evidence(Record(1, tuple(tries)))), 1)
+        made = plan(control(), check(n=2, channel=Channel.UDP, technique="udp_datagram"))
+        return verdict(judge(made, evidence(around, Record(2, tuple(tries)))), 2)
 
     assert run(False) == ("unproven", None)
     assert run(False, True) == ("conforms", "proven")
+    assert run(False, True, around=silent(1, CONTROL)) == ("unproven", None)
+
+
+def test_a_next_hop_that_ends_connections_passes_refusals_on_as_its_own() -> None:
+    near = Record(1, (attempt("connected", CONTROL), *walk(CONTROL, 1, 64)))
+    checks = (control(), witness(), check(TARGET, n=3))
+    report = judge(plan(*checks), evidence(near, refused(2, WITNESS, 64, again=True), refused(3, TARGET, 64)))
+    assert [verdict(report, n) for n in (2, 3)] == [("unproven", None)] * 2

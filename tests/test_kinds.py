@@ -139,38 +139,42 @@ def silence(
 
 # what the tries of one silent address tell → outcome, enforcer, hop
 SILENCES = [
-    ("nothing", [silence()], BLIND, "silent", None, None),
-    ("the second SYN left", [silence(LEFT), silence(LEFT, again=True)], KNOWN, "silent", None, None),
-    ("dropped here, twice", [silence(KEPT), silence(KEPT, again=True, elapsed=1.8)], BLIND, "silent", "local_firewall", 0),
-    ("dropped here once only: not yet sure", [silence(KEPT)], KNOWN, "silent", None, None),
-    ("dropped in the crowd, and not alone", [silence(KEPT), silence(LEFT, again=True)], KNOWN, "silent", None, None),
-    ("a full queue, or a hook that looks like one", [silence(KEPT), silence(TcpInfo(2, 2, 2, 0), again=True, elapsed=1.8)], BLIND, "silent", None, None),
-    ("a hook, where the control's packets pass", [silence(KEPT), silence(TcpInfo(2, 2, 2, 0), again=True, elapsed=1.8)], KNOWN, "silent", "local_firewall", 0),
-    ("on loopback there is no queue", [silence(KEPT, address="127.0.0.1")], BLIND, "silent", "local_firewall", 0),
-    ("the counters say that nothing left", [silence(), silence(again=True, counters=Counters(3, 0))], BLIND, "silent", "local_firewall", 0),
-    ("something left", [silence(), silence(again=True, counters=Counters(3, 3))], BLIND, "silent", None, None),
-    ("nothing was sent at all", [silence(), silence(again=True, counters=Counters(0, 0))], BLIND, "silent", None, None),
-    ("the next hop has no link address", [silence(neighbour="failed")], BLIND, "rejected", "route", 0),
-    ("it is still being looked for", [silence(WAITING, neighbour="incomplete")], BLIND, "rejected", "route", 0),
-    ("the kernel waits, and netlink is refused", [silence(WAITING)], BLIND, "rejected", "route", 0),
-    ("the kernel waits, and the neighbour is there", [silence(WAITING, neighbour="stale")], BLIND, "silent", None, None),
+    ("nothing", [silence()], "silent", None, None),
+    ("the second SYN left", [silence(LEFT), silence(LEFT, again=True)], "silent", None, None),
+    ("dropped here, twice", [silence(KEPT), silence(KEPT, again=True, elapsed=1.8)], "silent", "local_firewall", 0),
+    ("dropped here once only: not yet sure", [silence(KEPT)], "silent", None, None),
+    ("dropped in the crowd, and not alone", [silence(KEPT), silence(LEFT, again=True)], "silent", None, None),
+    ("a full queue, or a hook that looks like one", [silence(KEPT), silence(TcpInfo(2, 2, 2, 0), again=True, elapsed=1.8)], "silent", "local_firewall", 0),
+    ("on loopback there is no queue", [silence(KEPT, address="127.0.0.1")], "silent", "local_firewall", 0),
+    ("the counters say that nothing left", [silence(), silence(again=True, counters=Counters(3, 0))], "silent", "local_firewall", 0),
+    ("something left", [silence(), silence(again=True, counters=Counters(3, 3))], "silent", None, None),
+    ("nothing was sent at all", [silence(), silence(again=True, counters=Counters(0, 0))], "silent", None, None),
+    ("the next hop has no link address", [silence(neighbour="failed")], "rejected", "route", 0),
+    ("it is still being looked for", [silence(WAITING, neighbour="incomplete")], "rejected", "route", 0),
+    ("the kernel waits, and netlink is refused", [silence(WAITING)], "rejected", "route", 0),
+    ("the kernel waits, and the neighbour is there", [silence(WAITING, neighbour="stale")], "silent", None, None),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("tries", "around", "outcome", "enforcer", "hop"), [row[1:] for row in SILENCES], ids=[row[0] for row in SILENCES]
+    ("tries", "outcome", "enforcer", "hop"), [row[1:] for row in SILENCES], ids=[row[0] for row in SILENCES]
 )
-def test_a_silence(
-    tries: list[Attempt], around: Surroundings, outcome: str, enforcer: str | None, hop: int | None
-) -> None:
-    seen = of_silence(tries, Path(), around)
+def test_a_silence(tries: list[Attempt], outcome: str, enforcer: str | None, hop: int | None) -> None:
+    seen = of_silence(tries, Path())
     assert seen.outcome == outcome
     assert (seen.enforcer.kind if seen.enforcer else None) == enforcer
     assert (seen.enforcer.hop if seen.enforcer else None) == hop
 
 
+def test_a_full_queue_is_no_policy() -> None:
+    """A queue that nobody empties (a dead tunnel) looks like a hook that drops: the silence rule decides."""
+    full = of_silence([silence(KEPT), silence(TcpInfo(2, 2, 2, 0), again=True, elapsed=1.8)], Path())
+    assert who(full.enforcer) == "unknown"
+    assert who(of_silence([silence(KEPT), silence(KEPT, again=True, elapsed=1.8)], Path()).enforcer) == "filter"
+
+
 def test_a_silence_is_placed_after_the_last_router_that_spoke() -> None:
-    seen = of_silence([silence()], Path(last=3, last_address=FAR), KNOWN)
+    seen = of_silence([silence()], Path(last=3, last_address=FAR))
     assert seen.enforcer is not None
     assert (seen.enforcer.kind, seen.enforcer.address, seen.enforcer.hop) == ("unknown", FAR, 3)
 
@@ -199,8 +203,8 @@ def test_the_twin_speaks_for_datagrams_only() -> None:
 
 def test_every_row_of_the_table_is_reached() -> None:
     reached = {id(look_up(facts_of(row[1], VANTAGE, *row[2:5]))) for row in CASES}
-    local = [Facts("silence", local=word) for word in ("firewall", "unresolved", None)]
-    local.append(Facts("connect", "EACCES", twin="passes"))
+    local = [Facts("silence", local=word) for word in ("firewall", "queue", "unresolved", None)]
+    local += [Facts("connect", "EACCES", twin="passes"), Facts("send", "EPERM", twin="passes")]
     reached |= {id(look_up(facts)) for facts in local}
     assert [sign.kind for sign in TABLE if id(sign) not in reached] == []
 
