@@ -344,3 +344,29 @@ def test_progress_is_silent_off_a_terminal(here: Path, capfd: pytest.CaptureFixt
 
 def test_the_default_witness_is_ianas() -> None:
     assert str(planning.DEFAULT_WITNESS.destination) == "example.com:443"
+
+
+@pytest.mark.parametrize("value", ["0", "31", "x", "10.0.0.1/8", "-1", "²", "10.0.0.0/33"])
+def test_mistakes_in_a_boundary(here: Path, capfd: pytest.CaptureFixture[str], value: str) -> None:
+    ran = command(capfd, "plan", "--policy", "p.toml", f"--boundary={value}")
+    assert ran.status == 2
+    assert ran.err.startswith(f"egress-probe: --boundary {value}: expected a hop")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [("3", "3"), ("03", "3"), ("10.0.0.0/8", "10.0.0.0/8"), ("fd00::/8", "fd00::/8"), ("10.0.0.1", "10.0.0.1/32")],
+)
+def test_a_boundary_stands_in_the_plan(here: Path, capfd: pytest.CaptureFixture[str], value: str, kept: str) -> None:
+    ran = command(
+        capfd, "plan", "--policy", "p.toml", f"--boundary={value}", "--tries", "5", "--no-walk", "--format", "json"
+    )
+    made = json.loads(ran.out)
+    assert made["boundary"] == kept
+    assert (made["settings"]["tries"], made["settings"]["walk"]) == (5, False)
+
+
+def test_plan_tells_of_walks(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "hop limits 1 to 30" in command(capfd, "plan", "--policy", "p.toml").out
+    assert "hop limits" not in command(capfd, "plan", "--policy", "p.toml", "--no-walk").out

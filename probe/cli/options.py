@@ -75,6 +75,8 @@ scenario_options = _stack(
                  help="Packets per second; 0 = no cap."),
     click.option("--tries", type=click.IntRange(1, 10), default=MOST_TRIES, show_default=True,
                  help="Of each address, at most; the controls' answers decide."),
+    click.option("--walk/--no-walk", default=True, show_default=True,
+                 help="Walk to destinations hop by hop, to see who accepts, refuses or drops."),
     click.option("--boundary", metavar="HOP|CIDR",
                  help="Where enforcement is expected to end: what a router there answers has left."),
     click.option("--concurrency", type=click.IntRange(0), default=0, help="Addresses at the same time; 0 = no cap."),

@@ -1,6 +1,7 @@
 """`egress-probe plan`: every destination and every kind of bytes that `run` would send. Sends nothing."""
 
 import json
+import textwrap
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from probe.cli.run import write_plan
 from probe.codec import encode
 from probe.documents import Check, Plan
 from probe.model import Purpose
+from probe.timing import SAMPLES
 from reports.style import clean
 
 
@@ -34,6 +36,13 @@ def plan(form: str, plan_out: str | None, **options: Any) -> int:
     return 0
 
 
+_AGAIN = "Any of these may be tried again, alone."
+_WALKS = (
+    "A TCP destination may also get SYNs with hop limits 1 to 30, and a datagram with the nonce beside it; a control "
+    f"that answers gets {SAMPLES} more SYNs."
+)
+
+
 def _table(made: Plan) -> str:
     rows = [
         [check.technique, _where(check), check.declared.action.value, check.packets, clean(check.sends)]
@@ -48,6 +57,7 @@ def _table(made: Plan) -> str:
         ),
         "",
         *(f"Note: {clean(note)}" for note in made.notes),
+        textwrap.fill(f"{_AGAIN} {_WALKS}" if made.settings.walk else _AGAIN, 100),
         (
             f"{len(made.checks)} rows, at most {made.budget.packets} packets that we start (SYNs, datagrams, writes), "
             f"at most {made.budget.seconds:g} s"

@@ -45,6 +45,7 @@ class Request:
     concurrency: int = 0
     tries: int = MOST_TRIES
     boundary: str | None = None
+    walk: bool = True
 
 
 def plan_for(request: Request, default_witness: bool = True) -> Plan:
@@ -69,7 +70,12 @@ def plan_with(found: tuple[Policy, ...], request: Request, default_witness: bool
             scenarios=choose(request.scenarios, choices),
             choices=choices,
             settings=Settings(
-                request.deadline, request.rate, request.concurrency, tries=request.tries, seed=request.seed
+                request.deadline,
+                request.rate,
+                request.concurrency,
+                tries=request.tries,
+                seed=request.seed,
+                walk=request.walk,
             ),
             traits=all_traits(),
             notes=tuple(notes),

@@ -54,7 +54,11 @@ def test_every_verdict_is_the_truth(games: tuple[Game], played: dict[Game, Playe
 def test_what_answered_is_not_asked_again(games: tuple[Game], played: dict[Game, Played]) -> None:
     report = played[games[0]].report
     assert report is not None
-    again = {r["purpose"] for r in report["results"] if any(a.get("again") and a["step"] != "walk" for a in r["observed"]["attempts"])}
+    again = {
+        r["purpose"]
+        for r in report["results"]
+        if any(a.get("again") and a["step"] != "walk" for a in r["observed"]["attempts"])
+    }
     assert again <= {"control", "witness"}
 
 
