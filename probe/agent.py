@@ -10,16 +10,17 @@ import sys
 import trio
 
 from probe import latch
+from probe.attempting import Emit
 from probe.codec import DecodeError, decode, parse_json, to_line
 from probe.documents import Orders
 from probe.errors import UserError, first_user_error
-from probe.phases import Emit, Run
+from probe.phases import run
 
 
 async def run_orders(orders: Orders, emit: Emit) -> None:
     """Attempt everything that is ordered. `emit` gets Start, Calibration, Records and End. Raises LatchError."""
     latch.check(orders.forbid_netns, latch.from_environment(os.environ))
-    await Run(orders, emit).run()
+    await run(orders, emit)
 
 
 def read_orders(text: str) -> Orders:

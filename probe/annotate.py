@@ -10,9 +10,7 @@ from probe.documents import Attempt
 from probe.model import Transport
 
 # A call that failed at once with one of these may have met a route, a syscall filter, or a security module.
-_AT_ONCE = frozenset(
-    "EACCES EPERM EINVAL EHOSTUNREACH ENETUNREACH ENETDOWN EADDRNOTAVAIL ENOSYS".split()
-)
+_AT_ONCE = frozenset("EACCES EPERM EINVAL EHOSTUNREACH ENETUNREACH ENETDOWN EADDRNOTAVAIL ENOSYS".split())
 _HOST_UNREACHABLE = ((3, 1), (1, 3))
 
 

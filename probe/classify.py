@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from probe.addresses import is_sinkhole
 from probe.documents import Attempt, Check, DnsAnswer, Record, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Transport
-from probe.paths import Path, Surroundings, ends_at_next_hop, family, hops_lost, path_of
+from probe.paths import Path, Surroundings, ends_at_next_hop, family, path_of
 from probe.report import Enforcer, Observed
 from probe.signs import SILENCE, failure_of, of_error, of_silence, who
 
@@ -143,8 +143,6 @@ def _of_address(
         ttls = {answer.ttl for answer in attempt.raw if answer.kind in ("syn-ack", "rst")}
         if len(ttls) > 1:  # two senders in one name: something on the way answers as well
             return attempt, Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
-        if ttls:
-            path = Path(back=hops_lost(min(ttls)))
         if attempt.result in ("connected", "answered"):
             later = [a for a in record.attempts if a.step in ("talk", "walk") and a.address == attempt.address]
             if attempt.result == "answered":  # a datagram is its own conversation
@@ -154,6 +152,9 @@ def _of_address(
                 # The resolver gives this address for names which do not exist: a block page, or a proxy for all names.
                 seen = Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
             return attempt, seen
+    if any(a.step == "walk" and a.result == "connected" and a.address == group[0].address for a in record.attempts):
+        # Any answer to any try counts: a filter that knows the system's own TTL only, or one that lets a late SYN pass.
+        return group[0], Observed(O.ACCEPTED, None, None)
     failed = [attempt for attempt in group if attempt.result == "error"]
     if failed:
         repeated = any(a.again for a in failed) and len(failed) == len(group)

@@ -35,13 +35,15 @@ _RESULTS: dict[str, tuple[str, ...]] = {
     "talk": ("answered", "silent", "error"),
     "send": ("answered", "silent", "error"),
     "query": ("answered", "connected", "silent", "error"),
-    "twin": ("silent", "error"),
+    "twin": ("answered", "silent", "error"),
     "raw": ("answered", "silent", "error"),
 }
 # Techniques that may say that they cannot run: they need more than a plain socket (a capability, a kernel's feature).
 _MAY_NOT_RUN = frozenset(("tcp_fastopen", "mptcp_connect", "source_port", "icmp_echo", "raw_syn"))
 # Longer is no list of what one SYN brought, but an attempt to fill a report.
-_MOST_RAW = 64
+MOST_RAW = 64
+_ESTABLISHED = 1  # tcpi_state
+_RESENT_AFTER = 0.5  # seconds; the kernel's first SYN is sent again after one
 
 
 def contradicts(check: Check, record: Record) -> str | None:
@@ -97,7 +99,10 @@ def _impossible_signs(attempt: Attempt) -> str | None:
     table = (
         (any(limit is not None and not 1 <= limit <= 255 for limit in (*limits, ttl)), "a TTL that is none"),
         ((attempt.step == "walk") is not any(limits) and attempt.step != "talk", "a limit on hops where none is set"),
-        (tcp is not None and min(tcp.timeouts, tcp.resent, tcp.left) < 0, "a count below zero"),
+        (tcp is not None and min(tcp.timeouts, tcp.resent, tcp.left, tcp.mss or 0) < 0, "a count below zero"),
+        (tcp is not None and tcp.rtt is not None and not is_time(tcp.rtt), "a time that is none"),
+        (tcp is not None and attempt.result == "silent" and tcp.state == _ESTABLISHED, "silent in a connection"),
+        (tcp is not None and tcp.resent > 0 and attempt.elapsed < _RESENT_AFTER, "sent again before its time"),
         (tcp is not None and tcp.left > tcp.resent, "more left than was sent"),
         (tcp is not None and attempt.transport is not Transport.TCP, "TCP_INFO of another protocol"),
         (counted is not None and min(counted.requests, counted.transmits) < 0, "a counter that ran backwards"),
@@ -110,13 +115,22 @@ def _impossible_raw(attempt: Attempt) -> str | None:
     if not attempt.raw:
         return None
     kinds = {answer.kind for answer in attempt.raw}
-    if attempt.step != "raw" or len(attempt.raw) > _MOST_RAW:
+    named = {answer.source for answer in attempt.raw if answer.kind in ("syn-ack", "rst")}
+    if attempt.step != "raw" or len(attempt.raw) > MOST_RAW:
         return "packets that answered no raw SYN"
     for answer in attempt.raw:
         if not _is_address(answer.source) or not is_time(answer.delay) or not 0 <= answer.ttl <= 255:
             return "a packet that is none"
         if (answer.kind == "icmp") != (answer.icmp is not None):
             return "an ICMP error that is none"
+    if named - {attempt.address}:
+        return "an answer of somebody else"
+    if (
+        attempt.result == "error"
+        and (attempt.error == "ECONNREFUSED") is not bool(kinds & {"rst", "syn-ack"})
+        and "icmp" not in kinds
+    ):
+        return "an error that no packet brought"
     if attempt.result == "silent" and kinds != {"other"}:
         return "silent and answered at once"
     return None

@@ -72,6 +72,7 @@ class Settings:
     concurrency: int = 0  # addresses in flight; 0 = as many as open files allow
     tries: int = 3  # at most; how many are made, the controls' answers decide
     seed: str = ""
+    scan_signature: bool = False  # raw SYNs look like the scanner's that defenders know (DF clear, window 3)
     walk: bool = True  # where a silence, an accept or a refusal stands, hop by hop
 
 

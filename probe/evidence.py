@@ -17,6 +17,9 @@ _MOST_PROBLEMS = 20
 # A sandbox that sends more lines than this per planned row is flooding.
 _LINES_PER_CHECK = 4
 
+_MOST_TRIES = 100
+_MOST_NETWORKS = 1024  # that are reached without a router
+
 _SLACK = 1.0  # seconds: the end record is written after the last attempt
 
 _KINDS: dict[str, type[Start | Calibration | Record | End]] = {
@@ -117,7 +120,7 @@ class Reader:
                 self._problem(f"{where}: foreign: of run {one_line(item.run_id)[:40]}, not of {self._plan.run_id}")
             self._start = self._start or self._plausible(item, where)
         elif isinstance(item, Calibration):
-            if not is_time(item.deadline) or item.samples < 0:
+            if not _plausible(item):
                 self._problem(f"{where}: a calibration that is none")
             else:
                 self._calibration = self._calibration or item
@@ -126,7 +129,7 @@ class Reader:
 
     def _plausible(self, start: Start, where: str) -> Start:
         networks = start.vantage.on_link or ()
-        if all(is_network(text) for text in networks):
+        if len(networks) <= _MOST_NETWORKS and all(is_network(text) for text in networks):
             return start
         self._problem(f"{where}: a local network that is none")
         return replace(start, vantage=replace(start.vantage, on_link=None))
@@ -145,6 +148,16 @@ class Reader:
             return
         self._spoiled.add(record.check)
         self._problem(f"{where}: {check.id}: {contradiction}")
+
+
+def _plausible(item: Calibration) -> bool:
+    lost = item.lost_answer
+    return (
+        is_time(item.deadline)
+        and 0 <= item.missed <= item.samples
+        and 1 <= item.tries <= _MOST_TRIES
+        and (lost is None or 0 <= lost <= 1)  # nan and inf are neither
+    )
 
 
 def _decode(line: str, path: str, number: int) -> Start | Calibration | Record | End:

@@ -19,11 +19,11 @@ class Facts:
 
     stage: str  # socket, bind, connect, send, receive, or silence
     error: str | None = None  # the errno's name
-    sender: str | None = None  # of the ICMP error: own, next_hop, router, target, target_near, target_far, loopback
+    sender: str | None = None  # of the ICMP error: own, next_hop, router, host_far, target, target_near, …
     icmp: str | None = None  # port, host, other, exceeded, none_of_ours
     route: str | None = None  # what the routing table says: same (as the error), fine, or None
     local: str | None = None  # what this host did: firewall, queue, unresolved, resolved
-    rst: str | None = None  # whose RST: near, near_unchecked, target, router, or None
+    rst: str | None = None  # whose RST: own, near, near_by_ttl, target, router, or None
     twin: str | None = None  # a datagram to the same place: passes, or refused
 
 
@@ -37,8 +37,8 @@ class Sign(NamedTuple):
     hop: int | None
 
 
-# An RST that no router's hop lies before, in a run in which no control shows whether TTLs arrive as they should.
-UNCHECKED = "reset by the next hop, TTL not calibrated"
+# An RST that went no farther than the second hop there, and by its TTL no hop back: a witness must have met it too.
+BY_TTL = "reset by the next hop, by its TTL"
 NO_NEIGHBOUR = "dead next hop"
 QUEUE = "local queue or hook drops"
 
@@ -86,12 +86,14 @@ TABLE: tuple[Sign, ...] = (
     Sign("router rejects", Facts("*", sender="next_hop", icmp="port"), O.REFUSED, K.ROUTER, 1),
     Sign("router rejects", Facts("*", sender="next_hop", icmp="host other"), O.REJECTED, K.ROUTER, 1),
     Sign("router farther out rejects", Facts("*", sender="router", icmp="port"), O.REFUSED, K.ROUTER, None),
-    Sign("router farther out rejects", Facts("*", sender="router", icmp="host other"), O.REJECTED, K.ROUTER, None),
+    Sign("router farther out rejects",
+         Facts("*", sender="router host_far", icmp="host other"), O.REJECTED, K.ROUTER, None),
     # In the target's own name: a bridge that rejects for it stands nearer than any host beyond the next hop.
     Sign("bridge rejects in the target's name", Facts("*", sender="target_near", icmp="port"), O.REFUSED, K.ROUTER, 1),
     Sign("bridge rejects in the target's name",
          Facts("*", sender="target_near", icmp="host other"), O.REJECTED, K.ROUTER, 1),
-    Sign("closed UDP port at the target", Facts("*", sender="target_far", icmp="port"), O.REFUSED, K.PEER, None),
+    Sign("closed UDP port at the target",
+         Facts("*", sender="target_far host_far", icmp="port"), O.REFUSED, K.PEER, None),
     Sign("rejected in the target's name",
          Facts("*", sender="target target_far loopback", icmp="host other"), O.REJECTED, K.UNKNOWN, None),
     Sign("refused in the target's name", Facts("*", sender="target", icmp="port"), O.REFUSED, K.UNKNOWN, None),
@@ -102,8 +104,9 @@ TABLE: tuple[Sign, ...] = (
 
     # --- an RST: whose, only the hop walk tells ---
     Sign("closed port on loopback", Facts("connect receive", "ECONNREFUSED", sender="loopback"), O.REFUSED, K.PEER, 0),
+    Sign("local firewall resets", Facts("receive", "ECONNREFUSED", rst="own"), O.REFUSED, K.LOCAL_FIREWALL, 0),
     Sign("reset by the next hop", Facts("receive", "ECONNREFUSED", rst="near"), O.REFUSED, K.ROUTER, 1),
-    Sign(UNCHECKED, Facts("receive", "ECONNREFUSED", rst="near_unchecked"), O.REFUSED, K.ROUTER, 1),
+    Sign(BY_TTL, Facts("receive", "ECONNREFUSED", rst="near_by_ttl"), O.REFUSED, K.ROUTER, 1),
     Sign("closed port at the target", Facts("receive", "ECONNREFUSED", rst="target"), O.REFUSED, K.PEER, None),
     Sign("reset by a router farther out", Facts("receive", "ECONNREFUSED", rst="router"), O.REFUSED, K.ROUTER, None),
     Sign("reset by somebody", Facts("connect receive", "ECONNREFUSED ECONNRESET"), O.REFUSED, K.UNKNOWN, None),

@@ -72,7 +72,7 @@ class Knowledge:
     failed_self_tests: dict[Group, str] = field(default_factory=dict)
     isolated: bool = False
     # Tries, alone, of destinations that were silent in the crowd: what each then was.
-    alone: dict[Group, list[tuple[Seen, Observed]]] = field(default_factory=dict)
+    alone: dict[tuple[Group, str], list[tuple[Seen, Observed]]] = field(default_factory=dict)
     around: Mapping[int, Surroundings] = field(default_factory=dict)
     boundary: str | None = None
 
@@ -110,6 +110,9 @@ def _leaks(row: Seen, known: Knowledge) -> None:
     for attempt, one in row.each:
         if _got_out(one) or is_near(row, attempt, one, known) or outside(row, one, known):
             known.leaks.setdefault(group_of(attempt), row.check.id)
+    for attempt in row.record.attempts if row.record is not None else ():
+        if attempt.step == "twin" and attempt.result == "answered":
+            known.leaks.setdefault(group_of(attempt), f"a datagram beside {row.check.id}")
 
 
 def outside(row: Seen, one: Observed, known: Knowledge) -> str | None:
@@ -146,7 +149,7 @@ def _alone(row: Seen, known: Knowledge) -> None:
     for attempt, one in row.each:
         tries = [a for a in row.record.attempts if a.step == attempt.step and a.address == attempt.address]
         if any(a.again for a in tries) and any(a.result == "silent" and not a.again for a in tries):
-            known.alone.setdefault(group_of(attempt), []).append((row, one))
+            known.alone.setdefault((group_of(attempt), way_of(row)), []).append((row, one))
 
 
 def _reserved(row: Seen, known: Knowledge) -> None:

@@ -8,7 +8,8 @@ limit their rate.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address, ip_network
+from functools import cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from probe.documents import Attempt, Check, Record, Vantage
 from probe.model import Action
@@ -25,6 +26,7 @@ class Path:
     back: int | None = None  # hops that the answer's TTL lost, counted like `forward`
     last: int | None = None  # the farthest hop that answered with time exceeded
     last_address: str | None = None
+    dropped_here: bool = False  # around a lone try, more packets were made on this host than left it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def path_of(record: Record, address: str | None) -> Path:
     first = next((a for a in tried if a.step == "connect" and not a.again), None)
     walked = [a for a in tried if a.step == "walk"]
     if first is None:
-        return Path()
+        return _of_datagram(tried, walked)
     answered = [a.hops for a in walked if a.hops is not None and _alike(first, a)]
     last = max((a for a in walked if exceeded(a)), key=lambda a: a.hops or 0, default=None)
     return Path(
@@ -55,7 +57,20 @@ def path_of(record: Record, address: str | None) -> Path:
         back=_back(first, walked),
         last=last.hops if last else None,
         last_address=last.icmp.offender if last and last.icmp else None,
+        dropped_here=any(a.counters is not None and a.counters.requests > a.counters.transmits for a in walked),
     )
+
+
+def _of_datagram(tried: list[Attempt], walked: list[Attempt]) -> Path:
+    """Where an ICMP error comes from: its own TTL, and whether a datagram that dies at that hop meets it too.
+
+    A router's forward hook comes after its look at the hop limit, and would have said time exceeded.
+    """
+    first = next((a for a in tried if a.step == "send" and not a.again and a.icmp is not None), None)
+    if first is None or first.icmp is None or first.icmp.ttl is None:
+        return Path()
+    same = [a.hops for a in walked if a.icmp == first.icmp and a.hops is not None]
+    return Path(forward=min(same, default=None), back=hops_lost(first.icmp.ttl))
 
 
 def exceeded(attempt: Attempt) -> bool:
@@ -150,7 +165,12 @@ def is_on_link(address: str, vantage: Vantage | None) -> bool | None:
         return None
     parsed = ip_address(address)
     # Linux forwards IPv4 link-local addresses; only IPv6 ones never cross a router.
-    return (parsed.version == 6 and parsed.is_link_local) or any(parsed in ip_network(net) for net in vantage.on_link)
+    return (parsed.version == 6 and parsed.is_link_local) or any(parsed in net for net in _networks(vantage.on_link))
+
+
+@cache
+def _networks(on_link: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(net) for net in on_link)
 
 
 def _with(known: Surroundings, path: Path) -> Surroundings:

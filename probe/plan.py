@@ -28,8 +28,10 @@ from probe.scenario import CheckSpec, Scenario
 from probe.timing import (
     ALONE,
     BANNER,
+    COMPARE_PACKETS,
     LONE_GAP,
     LONGEST,
+    MOST_COMPARED,
     MOST_RETRIES,
     MOST_SECOND_LOOKS,
     MOST_WALKS,
@@ -43,13 +45,17 @@ from probe.timing import (
 ZONE_TEXT = "egress-probe"
 
 SELF_TEST = "self-test"
+# Techniques by which a witness is tried again, alone: each way has a witness of its own.
+_REPEATED = {"tcp_connect", "udp_datagram", "udp_unconnected", "tcp_fastopen", "mptcp_connect", "source_port"}
 # Looking up a name: A and AAAA, every server, each question sent twice.
 _LOOKUP = 2 * MOST_SERVERS * 2
 # Seconds for what follows an accept, for DNS, and for lone retries: the slowest of them bounds a run from above.
 _CONVERSATION = 3 * (BANNER + 2.5)
 _RETRIES = 2 * (MOST_RETRIES + 1) * (2 * LONE_GAP + 2.5)
-# Six waves of a walk, and what the second looks take.
-_WALKS = 6 * 1.5 * LONGEST * 2 + _CONVERSATION + ALONE.total
+# A conversation's packets; and how many deadlines walks take: six waves of one and a half and a confirmation of two and
+# a half, for two batches of whole walks; then the comparisons, in batches of 24.
+_TALK = 8
+_WALK_DEADLINES = 2 * (6 * 1.5 + 2.5) + (2 * MOST_COMPARED / 24 + 1) * (1.5 + 2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     # What is expected to answer calibrates the others, and must still answer when they are done. A witness is tried
     # again then, alone: a limit on new connections may have stopped it in the crowd.
     control = target.purpose is Purpose.CONTROL or (allowed and target.answers)
-    witness = target.purpose is Purpose.WITNESS and spec.technique in ("tcp_connect", "udp_datagram")
+    witness = target.purpose is Purpose.WITNESS and spec.technique in _REPEATED
     return Check(
         n=0,
         id="",
@@ -210,11 +216,19 @@ def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
         sum(check.packets for check in made)
         + addresses * max(settings.tries - 2, 0)
         + sum(check.early for check in made) * MOST_ADDRESSES * SAMPLES
-        + (min(addresses, 2 * MOST_WALKS) * WALK_PACKETS if settings.walk else 0)
+        + (min(addresses, 2 * MOST_WALKS) * (WALK_PACKETS + _TALK) if settings.walk else 0)
+        + (min(addresses, 2 * MOST_COMPARED) * COMPARE_PACKETS if settings.walk else 0)
+        + 4 * (MOST_RETRIES + 1) * 2 * 2
+        + 64
         + min(addresses, MOST_SECOND_LOOKS) * (ALONE.tries + syn_retransmissions(ALONE.total))
     )
-    silence = deadlines(settings.deadline or LONGEST, settings.tries).total
+    answer = settings.deadline or LONGEST
+    silence = deadlines(answer, settings.tries).total
+    walks = answer * _WALK_DEADLINES if settings.walk else 0.0
     paced = packets / settings.rate if settings.rate else 0.0
     # Early rows, the others, what answers take, lone retries, walks; then controls and witnesses, one by one.
     closing = sum(check.repeat for check in checks) * (ALONE.total * MOST_ADDRESSES + _CONVERSATION + LONE_GAP)
-    return Budget(packets, round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + _WALKS + closing, 1))
+    return Budget(
+        packets,
+        round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + walks + _CONVERSATION + ALONE.total + closing, 1),
+    )

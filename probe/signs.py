@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 from probe.addresses import is_connectable
 from probe.documents import Attempt, Icmp, Vantage
-from probe.kinds import NO_NEIGHBOUR, QUEUE, UNCHECKED, Facts, Sign, look_up
+from probe.kinds import BY_TTL, NO_NEIGHBOUR, QUEUE, Facts, Sign, look_up
 from probe.model import EnforcerKind, Outcome
 from probe.paths import Path, Surroundings, family, hops_lost, is_on_link
 from probe.report import Enforcer, Observed
@@ -43,6 +43,9 @@ _ICMP = {
 }
 _UNREACHABLE_TYPE = {4: 3, 6: 1}
 _TIME_EXCEEDED_TYPE = {4: 11, 6: 3}
+# What connect() says, and the routing table: the same errno, but where there is no source address either.
+_ROUTE_ERRORS = {(name, name) for name in ("EACCES", "EINVAL", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN")}
+_ROUTE_ERRORS |= {("EADDRNOTAVAIL", "ENETUNREACH"), ("EADDRNOTAVAIL", "EADDRNOTAVAIL"), ("ENETUNREACH", "EHOSTUNREACH")}
 # A neighbour entry in one of these states has a link address (linux/neighbour.h NUD_VALID).
 _RESOLVED = frozenset(("reachable", "stale", "delay", "probe", "permanent", "noarp"))
 _UNRESOLVED = frozenset(("incomplete", "failed"))
@@ -63,7 +66,7 @@ def who(enforcer: Enforcer | None) -> str:
     if enforcer.sign == QUEUE:
         return "unknown"  # a queue that nobody empties looks like a hook that drops
     # The next hop is on this side of whatever "outside" is; a router farther out may be the Internet's own.
-    near = enforcer.hop == 1 and enforcer.sign != UNCHECKED
+    near = enforcer.hop == 1 and enforcer.sign != BY_TTL
     return "beyond" if enforcer.kind is K.ROUTER and not near else "filter"
 
 
@@ -92,7 +95,8 @@ def of_error(
 def of_silence(attempts: Sequence[Attempt], path: Path) -> Observed:
     """What a silence means, from all tries of one address: what this host did itself, and how far the packets came."""
     first = attempts[0]
-    sign = look_up(Facts("silence", None, local=_local(attempts)))
+    # What a router has seen did leave, whatever became of a crowd's packets (a limit of this host's own, say).
+    sign = look_up(Facts("silence", None, local=_local(attempts) if path.last is None else None))
     assert sign is not None  # the last row matches every silence
     if sign.enforcer is None:
         placed = Enforcer(K.UNKNOWN, path.last_address, path.last) if path.last is not None else None
@@ -122,7 +126,7 @@ def facts_of(
     return Facts(
         stage=attempt.stage or "connect",
         error=attempt.error,
-        sender="loopback" if loopback else _sender(attempt, vantage, around, near=not far),
+        sender="loopback" if loopback else _sender(attempt, vantage, path, around, near=not far),
         icmp=_icmp_word(attempt.icmp, attempt.address or ""),
         route=_route(attempt),
         local=local,
@@ -136,8 +140,7 @@ def _route(attempt: Attempt) -> str | None:
         return None
     if attempt.route in ("unicast", "local"):
         return "fine"
-    # With no route in the table either, the errno's own name differs now and then (EADDRNOTAVAIL for ENETUNREACH).
-    return "same"
+    return "same" if (attempt.error, attempt.route) in _ROUTE_ERRORS else None
 
 
 def _icmp_word(icmp: Icmp | None, address: str) -> str | None:
@@ -151,7 +154,7 @@ def _icmp_word(icmp: Icmp | None, address: str) -> str | None:
     return _ICMP.get((version, icmp.type, icmp.code), "other")
 
 
-def _sender(attempt: Attempt, vantage: Vantage | None, around: Surroundings, near: bool) -> str | None:
+def _sender(attempt: Attempt, vantage: Vantage | None, path: Path, around: Surroundings, near: bool) -> str | None:
     """Who sent the ICMP error, as far as its address and its own TTL tell."""
     if attempt.icmp is None:
         return None
@@ -162,7 +165,16 @@ def _sender(attempt: Attempt, vantage: Vantage | None, around: Surroundings, nea
         return "own"
     if offender == attempt.address:
         return "target" if near else _in_the_targets_name(attempt.icmp.ttl, around)
-    return "next_hop" if is_on_link(offender, vantage) else "router"
+    if is_on_link(offender, vantage):
+        return "next_hop"
+    # A host may name its error after another of its addresses: it stands as far out as its datagrams had to go.
+    itself = path.forward is not None and path.forward == path.back and _is_as_far(path.forward, around)
+    return "host_far" if itself else "router"
+
+
+def _is_as_far(hop: int, around: Surroundings) -> bool:
+    """No nearer than the control, and at a hop where no router was seen."""
+    return bool(around.honest) and hop >= (around.distance or 0) and hop not in around.routers
 
 
 def _in_the_targets_name(ttl: int | None, around: Surroundings) -> str:
@@ -177,9 +189,14 @@ def _in_the_targets_name(ttl: int | None, around: Surroundings) -> str:
 def _rst(path: Path, around: Surroundings) -> str | None:
     """Whose RST, from the two distances; `around` shows whether TTLs can be trusted here."""
     if path.back is None or around.honest is False:
-        return None
+        return "near" if path.forward == 1 and around.honest is not False else None
+    if path.forward == 1:
+        return (
+            "own" if path.dropped_here else "near"
+        )  # it came no farther than our own link, and the target lies beyond
     if path.back == 1:
-        return "near" if around.honest else "near_unchecked"
+        # A target may start its RSTs with a TTL of its own choice: by itself that proves nothing.
+        return "near_by_ttl" if path.forward == 2 else None
     if path.forward is None or around.honest is None or around.distance is None:
         return None
     if path.forward == path.back >= around.distance and path.back not in around.routers:

@@ -15,6 +15,8 @@ from probe.verdicts import Support
 # Outcomes that prove nothing by themselves, unless a known filter stands behind them.
 _NEEDS_MORE = (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED)
 _UNCLEAR = (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED)
+# Ways of a single packet: their silence is never believed.
+_ONE_PACKET = ("raw_syn",)
 _BY_ROUTER = (Outcome.REJECTED, Outcome.REFUSED)
 # A witness that ended in another way than these was not shown to be stopped.
 _STOPPED = (Outcome.SILENT, Outcome.DENIED, Outcome.NO_ROUTE)
@@ -95,6 +97,8 @@ def _missing(group: Group, attempt: Attempt, row: Seen, one: Observed, known: Kn
         why = known.control_problems.get(group)
         return f"no control answered over {name}" + (f" ({why})" if why else "")
     witnesses = _witnesses(group, row, known)
+    if way_of(row) in _ONE_PACKET:
+        return "one packet may be lost, and none is sent again"
     if not witnesses:
         way = way_of(row)
         return f"no witness was tried over {name}" + ("" if way == "plain" else f" by {way}")
@@ -107,7 +111,11 @@ def _missing(group: Group, attempt: Attempt, row: Seen, one: Observed, known: Kn
     if not alike:
         first = witnesses[0]
         return f"the witness {first.check.destination} was stopped in another way ({first.observed.outcome.value})"
-    return _too_far(group, attempt, row, known) or _doubtful(group, one, known) or _wrong_port(group, row, alike, known)
+    return (
+        _too_far(group, attempt, row, alike, known)
+        or _doubtful(group, row, one, known)
+        or _wrong_port(group, row, alike, known)
+    )
 
 
 def _witnesses(group: Group, row: Seen, known: Knowledge) -> list[Seen]:
@@ -120,22 +128,34 @@ def _near_reset(one: Observed) -> bool:
     return one.outcome is Outcome.REFUSED and one.enforcer is not None and one.enforcer.hop == 1
 
 
-def _too_far(group: Group, attempt: Attempt, row: Seen, known: Knowledge) -> str | None:
-    """The control must have been answered from beyond the hop where this destination fell silent."""
-    assert row.record is not None
-    last, control = path_of(row.record, attempt.address).last, known.around.get(group[0], Surroundings()).distance
-    if last is None or control is None or last < control:
+def _too_far(group: Group, attempt: Attempt, row: Seen, alike: list[Seen], known: Knowledge) -> str | None:
+    """It must have fallen silent before the hop from which the control answered, and no later than a witness did."""
+    last = _last_hop(row, attempt)
+    control = known.around.get(group[0], Surroundings()).distance
+    if last is None:
         return None
-    return f"it was seen at hop {last}, and the control is no farther than {control}"
+    if control is not None and last >= control:
+        return f"it was seen at hop {last}, and the control is no farther than {control}"
+    # Routers limit their rate, so that a witness may have come farther than it was seen: nothing is claimed of it then.
+    places = [_last_hop(witness, tried) for witness in alike for tried, _ in _tries(witness, group)]
+    farthest = max((place for place in places if place is not None), default=None)
+    if farthest is not None and last > farthest:
+        return f"it was seen at hop {last}, and the witness at hop {farthest} only: it passed what stopped the witness"
+    return None
 
 
-def _doubtful(group: Group, one: Observed, known: Knowledge) -> str | None:
+def _last_hop(row: Seen, attempt: Attempt) -> int | None:
+    assert row.record is not None
+    return path_of(row.record, attempt.address).last
+
+
+def _doubtful(group: Group, row: Seen, one: Observed, known: Knowledge) -> str | None:
     """A destination of the same group that was silent in the crowd only: the crowd's silences mean less."""
     if one.outcome is not Outcome.SILENT:
         return None
-    for row, alone in known.alone.get(group, []):
+    for other, alone in known.alone.get((group, way_of(row)), []):
         if alone.outcome is not Outcome.SILENT:
-            return f"{row.check.destination} was silent in the crowd and {alone.outcome.value} alone"
+            return f"{other.check.destination} was silent in the crowd and {alone.outcome.value} alone"
     return None
 
 
@@ -147,7 +167,7 @@ def _rate_limited(group: Group, row: Seen, one: Observed, known: Knowledge) -> s
     assert row.record is not None
     if one.outcome is not Outcome.SILENT or group in known.leaks or any(a.again for a in row.record.attempts):
         return None
-    alone = known.alone.get(group, [])
+    alone = known.alone.get((group, way_of(row)), [])
     rejecters = {seen.enforcer.address for _, seen in alone if seen.enforcer}
     all_rejected = all(seen.outcome in _BY_ROUTER and who(seen.enforcer) == "filter" for _, seen in alone)
     others = [seen for other, seen in alone if other.check.purpose is not Purpose.WITNESS]

@@ -64,6 +64,8 @@ SAMPLES = 8  # further connects to each control that answered, to know the netwo
 MOST_RETRIES = 6  # lone ones where a router rejects, per IP version and transport
 MOST_WALKS = 24  # destinations that are walked to, per IP version
 WALK_PACKETS = 132  # SYNs of one walk, at most: 30 hops, as traceroute(8), there and back
+MOST_COMPARED = 64  # refusals that are only compared with those, per IP version
+COMPARE_PACKETS = 12
 MOST_SECOND_LOOKS = 200  # destinations of which the kernel says that nothing left this host
 
 

@@ -65,6 +65,11 @@ async def _confirmed(address: str, port: int, ttl: int, probe: Probe) -> list[At
     return await _connects([Connect(address, port, least=ttl + 1)], probe, again, again=True)
 
 
+async def once_near(address: str, port: int, probe: Probe) -> list[Attempt]:
+    """One more connect that the next hop ends, by itself."""
+    return await _connects([Connect(address, port, hops=1)], probe, again=True)
+
+
 async def compare(address: str, port: int, forward: int, ttl: int, probe: Probe) -> list[Attempt]:
     """Whether a destination's answer comes from as far as another's: four connects, on both sides of both distances."""
     hops = [Connect(address, port, hops=value) for value in (forward - 1, forward) if value > 0]

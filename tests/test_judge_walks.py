@@ -55,10 +55,47 @@ def refused(n: int, address: str, ttl: int | None, forward: int = 2, again: bool
 
 
 def test_the_targets_own_rst_is_a_leak_and_the_next_hops_is_not() -> None:
-    for ttl, expected in ((63, ("leak", "proven")), (64, ("conforms", "proven")), (None, ("unproven", None))):
-        report = judge(plan(control(), check(TARGET, n=2)), evidence(WALKED, refused(2, TARGET, ttl)))
+    checks = (control(), check(TARGET, n=2))
+    for ttl, expected in ((63, ("leak", "proven")), (64, ("unproven", None)), (None, ("unproven", None))):
+        report = judge(plan(*checks), evidence(WALKED, refused(2, TARGET, ttl)))
         assert verdict(report, 2) == expected
     assert "whether by a filter or by" in why(report, 2)
+    # A target may start its RSTs with a TTL of its own choice; that a witness elsewhere met the same is not its choice.
+    more = (*checks, witness(3))
+    report = judge(plan(*more), evidence(WALKED, refused(2, TARGET, 64), refused(3, WITNESS, 64, again=True)))
+    assert [verdict(report, n) for n in (2, 3)] == [("conforms", "corroborated")] * 2
+    # One that came no farther than our own link is nobody's choice.
+    near = Record(2, (attempt(**REFUSED), *walk(TARGET, 1, 64, **REFUSED)))
+    assert verdict(judge(plan(*checks), evidence(WALKED, near)), 2) == ("conforms", "proven")
+
+
+def test_a_witness_that_a_walk_reached_was_not_stopped() -> None:
+    """A filter that knows the system's own TTL only lets every other packet pass."""
+    walked = Record(2, (*silent(2, WITNESS).attempts, step("connected", WITNESS, hops=3)))
+    report = judge(plan(control(), witness(), check(TARGET, n=3)), evidence(WALKED, walked, silent(3, TARGET)))
+    assert verdict(report, 2) == ("unproven", None)
+    assert verdict(report) == ("unproven", None)
+    assert "the witness 198.51.100.7:443 was accepted" in why(report)
+
+
+def test_an_answered_datagram_beside_a_silence_is_a_leak_over_udp() -> None:
+    twin = attempt("answered", step="twin", transport=Transport.UDP, data=reached(TARGET)[1].data)
+    record = Record(3, (attempt(), twin))
+    checks = (control(), witness(), check(TARGET, n=3))
+    assert verdict(judge(plan(*checks), evidence(WALKED, silent(2, WITNESS), record))) == ("conforms", "corroborated")
+    from probe.knowledge import Seen, gather
+
+    rows = [Seen.of(check(TARGET, n=3), record, None, frozenset(), {})]
+    assert gather(rows, None, {}).leaks == {(4, Transport.UDP): "a datagram beside s/tcp/192.0.2.1:443"}
+
+
+def test_a_destination_that_passes_what_stopped_the_witness() -> None:
+    checks = (control(), witness(), check(TARGET, n=3))
+    far = Record(1, (*GOOD_CONTROL.attempts, *[a for a in walk(CONTROL, 3, 62) if a.hops != 1]))
+    stopped = Record(2, (*silent(2, WITNESS).attempts, passed(WITNESS, 1)))
+    for hops, expected in ((1, "conforms"), (2, "unproven")):
+        there = Record(3, (attempt(), *[passed(TARGET, n, GW if n == 1 else FAR) for n in range(1, hops + 1)]))
+        assert verdict(judge(plan(*checks), evidence(far, stopped, there)))[0] == expected
 
 
 def test_without_a_control_an_rst_of_the_next_hop_needs_a_witness_that_met_it_too() -> None:

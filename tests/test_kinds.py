@@ -6,7 +6,7 @@ import pytest
 
 from probe.classify import observe
 from probe.documents import Attempt, Counters, Icmp, Record, TcpInfo
-from probe.kinds import NO_NEIGHBOUR, TABLE, UNCHECKED, Facts, look_up
+from probe.kinds import BY_TTL, NO_NEIGHBOUR, TABLE, Facts, look_up
 from probe.model import Transport
 from probe.paths import Path, Surroundings
 from probe.signs import facts_of, of_error, of_silence, who
@@ -62,14 +62,22 @@ CASES: list[tuple[str, Attempt, Path, Surroundings, bool, str, str | None, int |
     ("bridge rejects in the target's name", error("ECONNREFUSED", "receive", Icmp(3, 3, TARGET, 64)), Path(), KNOWN, False, "refused", "router", 1, "filter"),
     ("bridge rejects in the target's name", error("EHOSTUNREACH", "receive", Icmp(3, 13, TARGET, 64)), Path(), KNOWN, False, "rejected", "router", 1, "filter"),
     ("closed UDP port at the target", error("ECONNREFUSED", "receive", Icmp(3, 3, TARGET, 63)), Path(), KNOWN, False, "refused", "peer", None, "peer"),
+    # A host names its error after another of its addresses: it is the host if a datagram that dies there meets it too.
+    ("closed UDP port at the target", error("ECONNREFUSED", "receive", Icmp(3, 3, FAR, 63)), Path(2, 2), KNOWN, False, "refused", "peer", 2, "peer"),
+    ("router farther out rejects", error("ECONNREFUSED", "receive", Icmp(3, 3, FAR, 63)), Path(None, 2), KNOWN, False, "refused", "router", 2, "beyond"),
+    ("router farther out rejects", error("ECONNREFUSED", "receive", Icmp(3, 3, FAR, 63)), Path(2, 2), BLIND, False, "refused", "router", 2, "beyond"),
+    ("router farther out rejects", error("EHOSTUNREACH", "receive", Icmp(3, 13, FAR, 63)), Path(2, 2), KNOWN, False, "rejected", "router", 2, "beyond"),
     ("refused in the target's name", error("ECONNREFUSED", "receive", Icmp(3, 3, TARGET, 63)), Path(), BLIND, False, "refused", "unknown", None, "unknown"),
     ("refused in the target's name", error("ECONNREFUSED", "receive", Icmp(3, 3, TARGET)), Path(), KNOWN, False, "refused", "unknown", None, "unknown"),
     ("rejected in the target's name", error("EHOSTUNREACH", "receive", Icmp(3, 13, TARGET, 63)), Path(), KNOWN, False, "rejected", "unknown", None, "unknown"),
     ("hop limit reached", error("EHOSTUNREACH", "receive", Icmp(11, 0, GW)), Path(), KNOWN, False, "rejected", "unknown", None, "unknown"),
     ("no sender", error("ECONNREFUSED", "receive", Icmp(3, 3, None)), Path(), KNOWN, False, "refused", "unknown", None, "unknown"),
     ("no sender", error("EHOSTUNREACH", "receive", Icmp(3, 13, None)), Path(), KNOWN, False, "rejected", "unknown", None, "unknown"),
-    ("reset by the next hop", error("ECONNREFUSED", "receive"), HERE, KNOWN, False, "refused", "router", 1, "filter"),
-    (UNCHECKED, error("ECONNREFUSED", "receive"), HERE, BLIND, False, "refused", "router", 1, "beyond"),
+    ("reset by the next hop", error("ECONNREFUSED", "receive"), Path(1, 1), KNOWN, False, "refused", "router", 1, "filter"),
+    ("local firewall resets", error("ECONNREFUSED", "receive"), Path(1, 1, dropped_here=True), KNOWN, False, "refused", "local_firewall", 0, "filter"),
+    ("reset by the next hop", error("ECONNREFUSED", "receive"), Path(1, None), BLIND, False, "refused", "router", 1, "filter"),
+    (BY_TTL, error("ECONNREFUSED", "receive"), HERE, KNOWN, False, "refused", "router", 1, "beyond"),
+    (BY_TTL, error("ECONNREFUSED", "receive"), HERE, BLIND, False, "refused", "router", 1, "beyond"),
     ("closed port at the target", error("ECONNREFUSED", "receive"), THERE, KNOWN, False, "refused", "peer", 2, "peer"),
     ("reset by a router farther out", error("ECONNREFUSED", "receive"), Path(3, 2), Surroundings(3, True, {2: frozenset((FAR,))}), False, "refused", "router", 2, "beyond"),
     ("reset by somebody", error("ECONNREFUSED", "receive"), Path(), KNOWN, False, "refused", "unknown", None, "unknown"),
@@ -112,6 +120,9 @@ DOUBTS = [
     ("a router was seen at that hop", THERE, Surroundings(2, True, {2: frozenset((FAR,))})),
     ("its way back is not known", Path(forward=2), KNOWN),
     ("its way there is not known", Path(back=2), KNOWN),
+    ("its TTL is the next hop's, and it went farther than that", Path(forward=3, back=1), KNOWN),
+    ("its TTL is the next hop's, and how far it went is not known", Path(back=1), KNOWN),
+    ("connections end at the next hop", Path(1, 1), Surroundings(None, False)),
     ("longer back than there", Path(forward=2, back=25), KNOWN),
     ("much shorter back than there", Path(forward=4, back=2), Surroundings(2, True, {2: frozenset((FAR,))})),
     ("no router is known where it would stand", Path(forward=3, back=2), KNOWN),

@@ -1,11 +1,12 @@
 """Hop walks, read: distances there and back, what controls calibrate, where a boundary lies."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from probe.documents import Attempt, Check, Icmp, Record
-from probe.model import SelfTest
+from probe.documents import Attempt, Check, Counters, Icmp, Record
+from probe.model import SelfTest, Transport
 from probe.paths import Path, Surroundings, hops_lost, is_outside, path_of, seen_outside, survey
 from tests.make import attempt, check
 
@@ -160,3 +161,24 @@ def test_a_packet_that_was_seen_outside() -> None:
     assert seen_outside(record, None, {4: AROUND}) is None
     # Rejected on the way is another matter: a time exceeded only.
     assert seen_outside(Record(1, (attempt("error", icmp=Icmp(3, 13, FAR), hops=2, **REFUSED),)), "2", {}) is None
+
+
+# --- datagrams ---
+
+
+def test_where_an_icmp_error_to_a_datagram_comes_from() -> None:
+    icmp = Icmp(3, 3, FAR, 63)
+    udp = {"transport": Transport.UDP, "stage": "receive", "error": "ECONNREFUSED"}
+    first = attempt("error", step="send", icmp=icmp, **udp)
+    itself = step("error", 2, icmp=icmp, **udp)
+    assert path_of(Record(1, (first,)), TARGET) == Path(None, 2)
+    assert path_of(Record(1, (first, itself)), TARGET) == Path(2, 2)
+    router = step("error", 2, icmp=Icmp(11, 0, FAR, 63), **udp | {"error": "EHOSTUNREACH"})
+    assert path_of(Record(1, (first, router)), TARGET) == Path(None, 2)
+    assert path_of(Record(1, (replace(first, icmp=Icmp(3, 3, FAR)), itself)), TARGET) == Path()
+
+
+def test_packets_that_never_left() -> None:
+    near = step("error", 1, again=True, counters=Counters(2, 1), **REFUSED)
+    assert path_of(refused(near), TARGET) == Path(1, None, dropped_here=True)
+    assert path_of(refused(replace(near, counters=Counters(1, 1))), TARGET) == Path(1, None)

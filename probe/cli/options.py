@@ -77,6 +77,8 @@ scenario_options = _stack(
                  help="Of each address, at most; the controls' answers decide."),
     click.option("--walk/--no-walk", default=True, show_default=True,
                  help="Walk to destinations hop by hop, to see who accepts, refuses or drops."),
+    click.option("--scan-signature", is_flag=True,
+                 help="Raw SYNs as egress validators are known to send them: DF clear, window 3."),
     click.option("--boundary", metavar="HOP|CIDR",
                  help="Where enforcement is expected to end: what a router there answers has left."),
     click.option("--concurrency", type=click.IntRange(0), default=0, help="Addresses at the same time; 0 = no cap."),

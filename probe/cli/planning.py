@@ -46,6 +46,7 @@ class Request:
     tries: int = MOST_TRIES
     boundary: str | None = None
     walk: bool = True
+    scan_signature: bool = False
 
 
 def plan_for(request: Request, default_witness: bool = True) -> Plan:
@@ -76,6 +77,7 @@ def plan_with(found: tuple[Policy, ...], request: Request, default_witness: bool
                 tries=request.tries,
                 seed=request.seed,
                 walk=request.walk,
+                scan_signature=request.scan_signature,
             ),
             traits=all_traits(),
             notes=tuple(notes),

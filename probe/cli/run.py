@@ -125,4 +125,9 @@ def _attempt(plan: Plan, forbid: str | None, copy: EvidenceFile, fail_on: str) -
             raise first_user_error(group) or group from None
         except PermissionError as error:  # a filter that forbids setsockopt: the loop has no socket to wake it
             raise UserError(f"the event loop cannot start in this sandbox: {error.strerror}") from None
+        except trio.TrioInternalError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            # A filter that forbids send(): the loop's own socket cannot wake it.
+            raise UserError(f"the event loop cannot run in this sandbox: {error.__cause__.strerror}") from None
     return judge(plan, reader.done(), fail_on)

@@ -70,6 +70,7 @@ class Probe:
     names: "Names"
     concurrency: int
     finish: Callable[[Order, list[Attempt]], None]
+    scan_signature: bool = False  # raw SYNs look like the scanner's that defenders know
     again: bool = False  # the closing attempts of controls, or lone retries
     cannot: Callable[[Order, str], None] = _unheard  # instead of `finish`, with the reason
     together: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(_TOGETHER))

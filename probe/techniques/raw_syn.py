@@ -1,17 +1,19 @@
 """`raw_syn`: one hand-made SYN, and every packet that answers it. Needs CAP_NET_RAW.
 
-Two answers with different TTLs show an injected RST, which a connect() never tells from the destination's own. The SYN
-is the one that defenders know from IronClaw's egress validation: DF clear, window 3. scapy builds and reads the bytes;
-sockets of our own carry them, so nothing else is sent: no ARP and no neighbour discovery of scapy's. The kernel, which
-knows no such connection, answers a SYN-ACK with an RST by itself.
+Two answers with different TTLs show an injected RST, which a connect() never tells from the destination's own. On
+request the SYN is the one that defenders know from IronClaw's egress validation: DF clear, window 3. scapy builds and
+reads the bytes; sockets of our own carry them, so nothing else is sent: no ARP and no neighbour discovery of scapy's.
+The kernel, which knows no such connection, answers a SYN-ACK with an RST by itself.
 """
 
 import errno
+import importlib.util
 import logging
 import os
 import random
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
@@ -28,11 +30,13 @@ from probe.unconnected import same_address
 TRAITS = Traits(
     channel=Channel.TCP,
     packets=1,
-    sends=lambda check: "one hand-made SYN (DF clear, window 3); needs CAP_NET_RAW",  # noqa: ARG005
+    sends=lambda check: "one hand-made SYN; needs CAP_NET_RAW",  # noqa: ARG005 - the same for every check
 )
-WINDOW = 3
 # Listening goes on after the first answer: an injected RST comes before the destination's own answer.
 _LINGER = 0.3
+# A destination that floods must not hold the run, nor fill the evidence.
+_MOST_ANSWERS = 32
+_AT_ONCE = 256  # packets that are looked at before others get their turn
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 _HEADER = {4: 20, 6: 40}  # bytes, without options
 _MOST = 65535
@@ -61,7 +65,21 @@ class Flow:
 
 async def run(orders: Sequence[Order], probe: Probe) -> None:
     """Every order, a bounded number together."""
+    with suppress(ImportError):  # each attempt says it
+        if _may_open():
+            await trio.to_thread.run_sync(load)  # once: it changes the environment while it imports
     await probe.each(orders, attempt)
+
+
+def _may_open() -> bool:
+    try:
+        for sock in _open(4):
+            sock.close()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 async def attempt(order: Order, probe: Probe) -> list[Attempt] | NotRun:
@@ -73,9 +91,7 @@ async def attempt(order: Order, probe: Probe) -> list[Attempt] | NotRun:
         return NotRun(f"no raw socket here (CAP_NET_RAW: {os_error(error)})")
     except OSError:
         pass  # the attempt says it
-    try:
-        await trio.to_thread.run_sync(load)
-    except ImportError:
+    if importlib.util.find_spec("scapy") is None:
         return NotRun("scapy is not installed here")
     addresses, made = await probe.addresses(order)
     return [*made, *[await _one(order, address, probe) for address in addresses]]
@@ -114,7 +130,9 @@ async def _one(order: Order, address: str, probe: Probe) -> Attempt:
             draw = random.Random()
             flow = Flow(source, address.partition("%")[0], draw.randrange(32768, 61000), port)
             made = replace(made, source=source)
-            syn = build(flow, draw.randrange(1 << 32), draw.randrange(1, 1 << 16))
+            syn = build(
+                flow, draw.randrange(1 << 32), draw.randrange(1, 1 << 16), SCAN if probe.scan_signature else PLAIN
+            )
             begin = trio.current_time()
             made = replace(made, t=begin - probe.started)
             stage = "send"
@@ -174,14 +192,17 @@ async def _listen(listener: socket.socket, flow: Flow, begin: float, total: floa
             if answer is not None:
                 answers.append(answer)
                 scope.deadline = min(scope.deadline, trio.current_time() + _LINGER)
-    while (late := _heard(listener, flow, begin)) is not None:  # what has arrived is read before silence is said
+            if len(answers) >= _MOST_ANSWERS:
+                return answers  # a flood: what it says, it has said
+    # What has arrived is read before silence is said.
+    while len(answers) < _MOST_ANSWERS and (late := _heard(listener, flow, begin)) is not None:
         answers.append(late)
     return answers
 
 
 def _heard(listener: socket.socket, flow: Flow, begin: float) -> RawAnswer | None:
-    """The next answer among what was received; None when nothing is left."""
-    while True:
+    """The next answer among the next packets that were received; None when there is none among them."""
+    for _ in range(_AT_ONCE):
         try:
             data, place = listener.recvfrom(_MOST)
         except OSError:  # EAGAIN; ENETDOWN when an interface went away
@@ -190,20 +211,35 @@ def _heard(listener: socket.socket, flow: Flow, begin: float) -> RawAnswer | Non
             answer = parse(flow, data, trio.current_time() - begin)
             if answer is not None:
                 return answer
+    return None
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def build(flow: Flow, sequence: int, ip_id: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a SYN looks like to a defender: its window, and IPv4's DF."""
+
+    window: int
+    dont_fragment: bool
+
+
+PLAIN = Signature(64240, dont_fragment=True)  # as Linux sends it
+SCAN = Signature(3, dont_fragment=False)  # as IronClaw's egress validation was seen to
+
+
+def build(flow: Flow, sequence: int, ip_id: int, signature: Signature) -> bytes:
     """The SYN as an IP packet. `load` first."""
     from scapy.layers.inet import IP, TCP
     from scapy.layers.inet6 import IPv6
 
-    tcp = TCP(sport=flow.sport, dport=flow.dport, flags="S", seq=sequence, window=WINDOW)
+    tcp = TCP(sport=flow.sport, dport=flow.dport, flags="S", seq=sequence, window=signature.window)
     if flow.version == 6:  # no IPID and no DF in version 6
         return bytes(IPv6(src=flow.source, dst=flow.destination) / tcp)
-    return bytes(IP(src=flow.source, dst=flow.destination, id=ip_id, flags=0) / tcp)
+    return bytes(
+        IP(src=flow.source, dst=flow.destination, id=ip_id, flags="DF" if signature.dont_fragment else 0) / tcp
+    )
 
 
 def may_answer(flow: Flow, data: bytes) -> bool:

@@ -19,7 +19,7 @@ from probe.contradictions import contradicts
 from probe.documents import Attempt, Icmp, Order, Orders, RawAnswer, Record, Settings
 from probe.icmp_errno import error_of
 from probe.model import Destination
-from probe.techniques.raw_syn import Flow, build, judged, load, may_answer, parse
+from probe.techniques.raw_syn import PLAIN, SCAN, Flow, build, judged, load, may_answer, parse
 from tests.make import attempt, check
 
 NAMED = "203.0.113.200"  # on this namespace's loopback: tests/without-uplink
@@ -49,7 +49,7 @@ async def tried(port: int, address: str = NAMED) -> Attempt:
 
 
 def test_the_syn_has_the_signature_that_defenders_know() -> None:
-    data = build(FLOW, 0x01020304, 0xBEEF)
+    data = build(FLOW, 0x01020304, 0xBEEF, SCAN)
     assert len(data) == 40
     assert (data[0], data[9]) == (0x45, socket.IPPROTO_TCP)
     assert int.from_bytes(data[4:6], "big") == 0xBEEF
@@ -57,9 +57,16 @@ def test_the_syn_has_the_signature_that_defenders_know() -> None:
     tcp = data[20:]
     assert (tcp[:4], tcp[4:8], tcp[13]) == (b"\x9c\x40\x01\xbb", b"\1\2\3\4", 0x02)
     assert int.from_bytes(tcp[14:16], "big") == 3
-    six = build(SIX, 1, 7)
+    six = build(SIX, 1, 7, SCAN)
     assert len(six) == 60
     assert int.from_bytes(six[40 + 14 : 40 + 16], "big") == 3
+
+
+def test_without_it_the_syn_looks_like_any_other() -> None:
+    data = build(FLOW, 1, 1, PLAIN)
+    assert data[6:8] == b"\x40\0"  # DF set
+    assert int.from_bytes(data[34:36], "big") == 64240
+    assert int.from_bytes(build(SIX, 1, 1, PLAIN)[54:56], "big") == 64240
 
 
 def tcp(flow: Flow, flags: str, ttl: int = 60, **more: int) -> bytes:
@@ -77,7 +84,7 @@ def icmp(flow: Flow, sent: Flow | None = None) -> bytes:
     from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
     from scapy.packet import Raw
 
-    inside = Raw(build(sent or flow, 1, 1))
+    inside = Raw(build(sent or flow, 1, 1, SCAN))
     if flow.version == 6:
         return bytes(IPv6(src="fd99::1", dst=flow.source, hlim=64) / ICMPv6DestUnreach(code=1) / inside)
     return bytes(IP(src="10.99.0.1", dst=flow.source, ttl=64, id=9) / ICMP(type=3, code=13) / inside)
@@ -94,7 +101,7 @@ ANSWERS = [
     (SIX, tcp(SIX, "SA"), RawAnswer("syn-ack", SIX.destination, 60, 0.5, None, 500)),
     (SIX, tcp(SIX, "RA"), RawAnswer("rst", SIX.destination, 60, 0.5, None, 500)),
     (SIX, icmp(SIX), RawAnswer("icmp", "fd99::1", 64, 0.5, icmp=Icmp(1, 1, "fd99::1", 64))),
-    (FLOW, build(FLOW, 1, 1), None),  # our own
+    (FLOW, build(FLOW, 1, 1, SCAN), None),  # our own
     (FLOW, tcp(FLOW, "SA", dport=40001), None),
     (FLOW, tcp(FLOW, "SA", sport=80), None),
     (FLOW, tcp(Flow(FLOW.source, "198.51.100.8", 40000, 443), "SA"), None),
@@ -247,7 +254,7 @@ import os, sys
 from probe.techniques import all_traits
 all_traits()
 assert not any(name.startswith("scapy") for name in sys.modules)
-from probe.techniques.raw_syn import load
+from probe.techniques.raw_syn import PLAIN, SCAN, load
 before = dict(os.environ)
 load()
 assert "scapy.layers.inet6" in sys.modules and "scapy.all" not in sys.modules

@@ -1,0 +1,151 @@
+"""The phases in which a destination is tried again, slowly: what a crowd or a limit made of it is told from the rest.
+
+Lone retries where a router rejects; second looks at what this host itself may have dropped; witnesses and controls once
+more, one by one.
+"""
+
+from dataclasses import replace
+
+import trio
+
+from probe.annotate import annotated
+from probe.attempting import STEPS, Attempting, family_of
+from probe.counters import moved, read_counters
+from probe.documents import Attempt, Counters, Order
+from probe.engine import Connect, connect_many
+from probe.model import WAYS, Transport
+from probe.techniques.tcp_connect import as_attempt
+from probe.timing import ALONE, LONE_GAP, LONGEST, MOST_RETRIES, MOST_SECOND_LOOKS, Deadlines
+
+_LONE_ANSWER = 0.5
+
+
+async def retry(run: Attempting) -> None:
+    """Where a router rejects: its limit on ICMP errors makes rejections look like silence."""
+    async with trio.open_nursery() as nursery:
+        for six in run.rejecters:
+            nursery.start_soon(_retry_family, run, six)
+
+
+async def _retry_family(run: Attempting, six: bool) -> None:
+    """Spread over the rows: a sample not all of one kind. The transports share the router's limit, so in turn."""
+    for transport in (Transport.TCP, Transport.UDP):
+        gap = LONE_GAP
+        for order in _spread(_silent_rows(run, six, transport), MOST_RETRIES):
+            if not await _rejected(run, order, gap):
+                # Linux charges an error about a missing route twice: for the route, and for the ICMP message.
+                gap = 2 * LONE_GAP
+                if not await _rejected(run, order, gap):
+                    break  # no rate limit made it silent: the others are what they seem
+
+
+def _silent_rows(run: Attempting, six: bool, transport: Transport) -> list[Order]:
+    return [
+        order
+        for order, attempts in run.held.values()
+        if order.destination.address
+        and not (order.repeat and run.will_close())
+        and (":" in order.destination.address) is six
+        and _silent(attempts)
+        and attempts[0].transport is transport
+        # Another way has limits of its own: an MPTCP socket hears no ICMP error (it refuses IP_RECVERR).
+        and order.technique not in WAYS
+    ]
+
+
+async def _rejected(run: Attempting, order: Order, gap: float) -> bool:
+    """One packet, after a silence of `gap`."""
+    await trio.sleep(gap)
+    known = len(run.attempts_of(order))
+    await run.attempt([order], again=True, limits=Deadlines(max(run.deadlines.answer, _LONE_ANSWER), LONGEST, 1))
+    return not _silent(run.attempts_of(order)[known:])
+
+
+async def look_again(run: Attempting) -> None:
+    """What the kernel says that it did not send: once more, for longer, to tell a firewall from a full queue."""
+    closes = run.will_close()
+    rows = [
+        (order, attempts)
+        for order, attempts in run.held.values()
+        if any(map(_never_left, attempts)) and not (order.repeat and closes) and not any(a.again for a in attempts)
+    ][:MOST_SECOND_LOOKS]
+    targets = [
+        Connect(a.address or "", a.port or 0, order)
+        for order, attempts in rows
+        for a in attempts
+        if _never_left(a) and a.step == "connect" and not a.again
+    ]
+    probe = run.probe(again=True, limits=ALONE)
+
+    def done(target: Connect) -> None:
+        order = target.tag
+        assert isinstance(order, Order)
+        run.attempts_of(order).append(annotated(as_attempt(target, probe)))
+
+    if targets:
+        await connect_many(targets, ALONE, run.pace, done, run.concurrency)
+    for order, attempts in rows:
+        if attempts[0].error == "ENOBUFS":
+            await run.attempt([order], again=True, limits=ALONE)
+
+
+async def close(run: Attempting) -> None:
+    """Witnesses, then controls, one by one: a limit on new connections does not reach them now.
+
+    Slowly: a host farther away than the controls, and the kernel's own retransmission, have time.
+    """
+    if not run.will_close():
+        return
+    lanes: dict[str, list[Order]] = {}
+    for order in sorted((order for order, _ in run.held.values() if order.repeat), key=lambda order: order.early):
+        address = order.destination.address
+        lanes.setdefault("names" if address is None else ("6" if ":" in address else "4"), []).append(order)
+    async with trio.open_nursery() as nursery:
+        for lane in ("4", "6"):  # a limit counts for one IP version
+            nursery.start_soon(_close_lane, run, lanes.get(lane, []))
+    await _close_lane(run, lanes.get("names", []))
+
+
+async def _close_lane(run: Attempting, orders: list[Order]) -> None:
+    """Host by host, by all ways at once. Witnesses first: a control's conversation uses up what a limit lets pass."""
+    for batch in _by_host(orders):
+        await trio.sleep(LONE_GAP)
+        before = read_counters()
+        known = {order.n: len(run.attempts_of(order)) for order in batch}
+        await run.attempt(batch, again=True, limits=ALONE)
+        counted = moved(before, read_counters())
+        for order in batch:
+            _count(run.attempts_of(order), known[order.n], counted)
+
+
+def _by_host(orders: list[Order]) -> list[list[Order]]:
+    hosts: dict[tuple[bool, object], list[Order]] = {}
+    for order in orders:
+        hosts.setdefault((order.early, order.destination.address or order.destination.host), []).append(order)
+    return list(hosts.values())
+
+
+def _count(attempts: list[Attempt], known: int, counted: dict[int, Counters]) -> None:
+    """How many packets left this namespace while one silent destination was tried alone."""
+    for place, attempt in enumerate(attempts):
+        if place >= known and attempt.result == "silent" and attempt.step == "connect":
+            attempts[place] = replace(attempt, counters=counted.get(family_of(attempt)))
+
+
+def _silent(attempts: list[Attempt]) -> bool:
+    """Every try was; what follows an accept does not count."""
+    tried = [attempt.result for attempt in attempts if attempt.step in STEPS]
+    return bool(tried) and set(tried) == {"silent"}
+
+
+def _never_left(attempt: Attempt) -> bool:
+    """The kernel's second SYN did not leave this host, or the datagram met a full queue or a hook that says so."""
+    if attempt.error == "ENOBUFS":
+        return True
+    return attempt.result == "silent" and attempt.tcp is not None and attempt.tcp.resent > attempt.tcp.left == 0
+
+
+def _spread(orders: list[Order], most: int) -> list[Order]:
+    """At most `most` of them, from all over the list."""
+    step = max(len(orders) / most, 1.0)
+    return [orders[int(place * step)] for place in range(min(most, len(orders)))]
