@@ -147,6 +147,7 @@ def _based(table: Mapping[str, Any]) -> dict[str, Any]:
 def misses(world: World, report: Report) -> list[str]:
     """Where the report differs from the world's truth, one plain line each."""
     found = differences(world.truth, report)
+    found += [f"damaged evidence: {problem}" for problem in report.problems]
     if report.summary.exit_code != world.exit_code:
         found.append(f"exit code {report.summary.exit_code}, but the truth is {world.exit_code}")
     return found
