@@ -102,14 +102,17 @@ async def close(run: Attempting) -> None:
         lanes.setdefault("names" if address is None else ("6" if ":" in address else "4"), []).append(order)
     async with trio.open_nursery() as nursery:
         for lane in ("4", "6"):  # a limit counts for one IP version
-            nursery.start_soon(_close_lane, run, lanes.get(lane, []))
-    await _close_lane(run, lanes.get("names", []))
+            nursery.start_soon(_close_lane, run, lanes.get(lane, []), (lane == "6") in run.rejecters)
+    await _close_lane(run, lanes.get("names", []), bool(run.rejecters))
 
 
-async def _close_lane(run: Attempting, orders: list[Order]) -> None:
-    """Host by host, by all ways at once. Witnesses first: a control's conversation uses up what a limit lets pass."""
-    for batch in _by_host(orders):
-        await trio.sleep(LONE_GAP)
+async def _close_lane(run: Attempting, orders: list[Order], rejected: bool) -> None:
+    """Host by host, by all ways at once. Witnesses first: a control's conversation uses up what a limit lets pass.
+
+    Where a router rejects, row by row, and as slowly as its limit wants (see _retry_family).
+    """
+    for batch in [[order] for order in orders] if rejected else _by_host(orders):
+        await trio.sleep(2 * LONE_GAP if rejected and not batch[0].early else LONE_GAP)
         before = read_counters()
         known = {order.n: len(run.attempts_of(order)) for order in batch}
         await run.attempt(batch, again=True, limits=ALONE)
