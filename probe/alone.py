@@ -14,10 +14,36 @@ from probe.counters import moved, read_counters
 from probe.documents import Attempt, Counters, Order
 from probe.engine import Connect, connect_many
 from probe.model import WAYS, Transport
+from probe.techniques.base import Probe
 from probe.techniques.tcp_connect import as_attempt
 from probe.timing import ALONE, LONE_GAP, LONGEST, MOST_RETRIES, MOST_SECOND_LOOKS, Deadlines
 
 _LONE_ANSWER = 0.5
+_WATCH_GAP = 0.5
+_COUNTED = 4  # lone connects whose packets are counted, per IP version
+_COUNT_SECONDS = 0.1
+
+
+async def watch(run: Attempting) -> None:
+    """Controls, now and then, while the crowd is tried: an outage, or a limit on crowds, makes silences of its own."""
+    controls = [
+        (order, attempt)
+        for order, attempts in run.held.values()
+        for attempt in attempts
+        if order.early and order.repeat and attempt.step == "connect" and attempt.result == "connected"
+        if attempt.address != attempt.source
+    ]
+    probe = run.probe(again=True)
+    while controls:
+        await trio.sleep(_WATCH_GAP)
+        targets = [Connect(first.address or "", first.port or 0, order) for order, first in controls]
+        # Not cut off in the middle: a try that is not heard to its end says nothing.
+        with trio.CancelScope(shield=True):
+            await connect_many(targets, run.deadlines, run.pace, lambda _: None, len(targets))
+        for target in targets:
+            assert isinstance(target.tag, Order)
+            if target.error != "budget":
+                run.attempts_of(target.tag).append(as_attempt(target, probe))
 
 
 async def retry(run: Attempting) -> None:
@@ -76,6 +102,7 @@ async def look_again(run: Attempting) -> None:
         if _never_left(a) and a.step == "connect" and not a.again
     ]
     probe = run.probe(again=True, limits=ALONE)
+    await _count_alone(run, targets, probe)
 
     def done(target: Connect) -> None:
         order = target.tag
@@ -87,6 +114,22 @@ async def look_again(run: Attempting) -> None:
     for order, attempts in rows:
         if attempts[0].error == "ENOBUFS":
             await run.attempt([order], again=True, limits=ALONE)
+
+
+async def _count_alone(run: Attempting, targets: list[Connect], probe: Probe) -> None:
+    """A few of them one by one, after a pause: a limit would let the first packet go, and the counters tell."""
+    one = Deadlines(_COUNT_SECONDS, _COUNT_SECONDS, 1)
+    for six in (False, True):
+        await trio.sleep(LONE_GAP if targets else 0)
+        some = [target for target in targets if (":" in target.address) is six]
+        for place in range(min(_COUNTED, len(some))):
+            chosen = some[place * len(some) // min(_COUNTED, len(some))]
+            lone = Connect(chosen.address, chosen.port)
+            before = read_counters()
+            await connect_many([lone], one, run.pace, lambda _: None, 1)
+            counted = moved(before, read_counters()).get(6 if six else 4)
+            assert isinstance(chosen.tag, Order)
+            run.attempts_of(chosen.tag).append(replace(as_attempt(lone, probe), counters=counted))
 
 
 async def close(run: Attempting) -> None:

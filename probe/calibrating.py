@@ -28,8 +28,7 @@ async def calibrate(run: Attempting, targets: int) -> Calibration:
         found.elapsed.append(attempt.elapsed)
         found.tried += 1
         found.missed += attempt.tries > 1
-    if run.settings.tries > 1:
-        await _sample(run, answered, found)
+    await _sample(run, answered, found)
     tries = tries_for(targets, found.tried, found.missed, run.settings.tries)
     run.deadlines = run.held_for(run.settings.deadline or estimate(found.elapsed), tries)
     lost = lost_answer(run.deadlines, found.tried, found.missed)

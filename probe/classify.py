@@ -161,7 +161,7 @@ def _of_address(
         twin = next((a for a in record.attempts if a.step == "twin" and a.address == group[0].address), None)
         read = [(attempt, of_error(attempt, vantage, path, near, repeated, twin)) for attempt in failed]
         return min(read, key=lambda pair: _rank(pair[1]))
-    return group[0], of_silence(group, path)
+    return group[0], of_silence(group, path, near)
 
 
 # --- accepts ----------------------------------------------------------------------------------------------------------

@@ -43,7 +43,6 @@ _MAY_NOT_RUN = frozenset(("tcp_fastopen", "mptcp_connect", "source_port", "icmp_
 # Longer is no list of what one SYN brought, but an attempt to fill a report.
 MOST_RAW = 64
 _ESTABLISHED = 1  # tcpi_state
-_RESENT_AFTER = 0.5  # seconds; the kernel's first SYN is sent again after one
 
 
 def contradicts(check: Check, record: Record) -> str | None:
@@ -102,7 +101,6 @@ def _impossible_signs(attempt: Attempt) -> str | None:
         (tcp is not None and min(tcp.timeouts, tcp.resent, tcp.left, tcp.mss or 0) < 0, "a count below zero"),
         (tcp is not None and tcp.rtt is not None and not is_time(tcp.rtt), "a time that is none"),
         (tcp is not None and attempt.result == "silent" and tcp.state == _ESTABLISHED, "silent in a connection"),
-        (tcp is not None and tcp.resent > 0 and attempt.elapsed < _RESENT_AFTER, "sent again before its time"),
         (tcp is not None and tcp.left > tcp.resent, "more left than was sent"),
         (tcp is not None and attempt.transport is not Transport.TCP, "TCP_INFO of another protocol"),
         (counted is not None and min(counted.requests, counted.transmits) < 0, "a counter that ran backwards"),

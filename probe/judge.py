@@ -9,7 +9,7 @@ from probe import __version__
 from probe.baseline import against_observed
 from probe.classify import Around, made_up_addresses
 from probe.documents import Check, Evidence, Plan, Record, Vantage
-from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, passes
+from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, is_doubted, passes, refused_itself
 from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict
 from probe.paths import survey
 from probe.policies.decide import combined_default, decide
@@ -33,7 +33,8 @@ def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
     made_up = made_up_addresses((check, records.get(check.n)) for check in plan.checks)
     around = survey(((check, records.get(check.n)) for check in plan.checks), vantage)
     rows = [_seen(check, records.get(check.n), plan, vantage, made_up, around) for check in plan.checks]
-    known = gather(rows, vantage, around, plan.boundary)
+    lost = evidence.calibration.lost_answer if evidence.calibration else None
+    known = gather(rows, vantage, around, plan.boundary, lost)
     results = tuple(_result(row, known, evidence) for row in rows)
     complete = bool(evidence.end and evidence.end.complete and not evidence.problems)
     return Report(
@@ -164,6 +165,9 @@ def _withheld(
     verdict: Verdict, row: Seen, known: Knowledge, evidence: Evidence
 ) -> tuple[Verdict, Grade | None, str] | None:
     """A claim that this run may not make. A leak stands: application bytes came back, whatever else went wrong."""
+    if row.each and all(refused_itself(a, one) and is_doubted(a, one, known) for a, one in row.each):
+        why = "Refused as if by the destination itself, but a witness, which answers, was refused from as far away."
+        return (Verdict.UNPROVEN, None, why) if verdict is Verdict.LEAK else None
     if verdict not in (Verdict.CONFORMS, Verdict.OVERBLOCKED):
         return None
     if row.check.purpose is Purpose.CONTROL and row.check.declared.action is Action.DENY:

@@ -20,7 +20,7 @@ class Facts:
     stage: str  # socket, bind, connect, send, receive, or silence
     error: str | None = None  # the errno's name
     sender: str | None = None  # of the ICMP error: own, next_hop, router, host_far, target, target_near, …
-    icmp: str | None = None  # port, host, other, exceeded, none_of_ours
+    icmp: str | None = None  # port, host, late, other, exceeded, none_of_ours
     route: str | None = None  # what the routing table says: same (as the error), fine, or None
     local: str | None = None  # what this host did: firewall, queue, unresolved, resolved
     rst: str | None = None  # whose RST: own, near, near_by_ttl, target, router, or None
@@ -37,8 +37,13 @@ class Sign(NamedTuple):
     hop: int | None
 
 
-# An RST that went no farther than the second hop there, and by its TTL no hop back: a witness must have met it too.
+# By distance alone: the next hop may be the destination itself (another address of it), or the sender may have chosen
+# its TTL. A witness elsewhere must have met the same.
+NEAR = "reset at the next hop"
 BY_TTL = "reset by the next hop, by its TTL"
+BRIDGE = "rejected nearby in the target's name"
+FAR_RESET = "reset by a router farther out"
+BY_DISTANCE = frozenset((NEAR, BY_TTL, BRIDGE, FAR_RESET))
 NO_NEIGHBOUR = "dead next hop"
 QUEUE = "local queue or hook drops"
 
@@ -83,14 +88,16 @@ TABLE: tuple[Sign, ...] = (
     Sign("closed port on loopback", Facts("*", sender="loopback", icmp="port"), O.REFUSED, K.PEER, 0),
 
     # --- an ICMP error from a router ---
+    # It looked for a neighbour of its own in vain, which takes seconds: nobody lives there, and nothing is enforced.
+    Sign("a router's neighbour does not answer", Facts("*", icmp="late"), O.REJECTED, K.UNKNOWN, None),
     Sign("router rejects", Facts("*", sender="next_hop", icmp="port"), O.REFUSED, K.ROUTER, 1),
     Sign("router rejects", Facts("*", sender="next_hop", icmp="host other"), O.REJECTED, K.ROUTER, 1),
     Sign("router farther out rejects", Facts("*", sender="router", icmp="port"), O.REFUSED, K.ROUTER, None),
     Sign("router farther out rejects",
          Facts("*", sender="router host_far", icmp="host other"), O.REJECTED, K.ROUTER, None),
-    # In the target's own name: a bridge that rejects for it stands nearer than any host beyond the next hop.
-    Sign("bridge rejects in the target's name", Facts("*", sender="target_near", icmp="port"), O.REFUSED, K.ROUTER, 1),
-    Sign("bridge rejects in the target's name",
+    # In the target's own name, from nearer than any host beyond the next hop.
+    Sign(BRIDGE, Facts("*", sender="target_near", icmp="port"), O.REFUSED, K.ROUTER, 1),
+    Sign(BRIDGE,
          Facts("*", sender="target_near", icmp="host other"), O.REJECTED, K.ROUTER, 1),
     Sign("closed UDP port at the target",
          Facts("*", sender="target_far host_far", icmp="port"), O.REFUSED, K.PEER, None),
@@ -105,10 +112,10 @@ TABLE: tuple[Sign, ...] = (
     # --- an RST: whose, only the hop walk tells ---
     Sign("closed port on loopback", Facts("connect receive", "ECONNREFUSED", sender="loopback"), O.REFUSED, K.PEER, 0),
     Sign("local firewall resets", Facts("receive", "ECONNREFUSED", rst="own"), O.REFUSED, K.LOCAL_FIREWALL, 0),
-    Sign("reset by the next hop", Facts("receive", "ECONNREFUSED", rst="near"), O.REFUSED, K.ROUTER, 1),
+    Sign(NEAR, Facts("receive", "ECONNREFUSED", rst="near"), O.REFUSED, K.ROUTER, 1),
     Sign(BY_TTL, Facts("receive", "ECONNREFUSED", rst="near_by_ttl"), O.REFUSED, K.ROUTER, 1),
     Sign("closed port at the target", Facts("receive", "ECONNREFUSED", rst="target"), O.REFUSED, K.PEER, None),
-    Sign("reset by a router farther out", Facts("receive", "ECONNREFUSED", rst="router"), O.REFUSED, K.ROUTER, None),
+    Sign(FAR_RESET, Facts("receive", "ECONNREFUSED", rst="router"), O.REFUSED, K.ROUTER, None),
     Sign("reset by somebody", Facts("connect receive", "ECONNREFUSED ECONNRESET"), O.REFUSED, K.UNKNOWN, None),
     Sign("unreachable, nobody named", Facts("receive", "ENETUNREACH EHOSTUNREACH EACCES"), O.REJECTED, K.UNKNOWN, None),
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from probe.classify import Around, outcomes, worst
 from probe.documents import Attempt, Check, Record, Vantage
+from probe.kinds import BY_DISTANCE
 from probe.model import WAYS, Action, Channel, Destination, EnforcerKind, Outcome, Purpose, Transport
 from probe.paths import Surroundings, family, is_on_link, is_outside, path_of, seen_outside
 from probe.report import Observed
@@ -74,12 +75,20 @@ class Knowledge:
     # Tries, alone, of destinations that were silent in the crowd: what each then was.
     alone: dict[tuple[Group, str], list[tuple[Seen, Observed]]] = field(default_factory=dict)
     around: Mapping[int, Surroundings] = field(default_factory=dict)
+    lost_answer: float | None = None  # the probability, at most, that a silence is a lost answer
+    refused_witnesses: set[tuple[int, int | None]] = field(default_factory=set)  # (IP version, hop), as by themselves
     boundary: str | None = None
 
 
-def gather(rows: Sequence[Seen], vantage: Vantage | None, around: Around, boundary: str | None = None) -> Knowledge:
+def gather(
+    rows: Sequence[Seen],
+    vantage: Vantage | None,
+    around: Around,
+    boundary: str | None = None,
+    lost_answer: float | None = None,
+) -> Knowledge:
     """Everything that single rows are supported by."""
-    known = Knowledge(isolated=_isolated(rows), around=around, boundary=boundary)
+    known = Knowledge(isolated=_isolated(rows), around=around, boundary=boundary, lost_answer=lost_answer)
     for row in rows:
         if row.check.purpose is Purpose.SELF_TEST:
             _self_test(row, known)
@@ -104,15 +113,34 @@ def _witness(row: Seen, known: Knowledge) -> None:
     if row.check.declared.action is Action.DENY:
         for group in _groups_tried(row):
             known.witnesses.setdefault(group, []).append(row)
+        for attempt, one in row.each:
+            if refused_itself(attempt, one):
+                known.refused_witnesses.add((group_of(attempt)[0], one.enforcer.hop if one.enforcer else None))
 
 
 def _leaks(row: Seen, known: Knowledge) -> None:
     for attempt, one in row.each:
+        if refused_itself(attempt, one) and is_doubted(attempt, one, known):
+            continue
         if _got_out(one) or is_near(row, attempt, one, known) or outside(row, one, known):
             known.leaks.setdefault(group_of(attempt), row.check.id)
     for attempt in row.record.attempts if row.record is not None else ():
         if attempt.step == "twin" and attempt.result == "answered":
             known.leaks.setdefault(group_of(attempt), f"a datagram beside {row.check.id}")
+
+
+def refused_itself(attempt: Attempt, one: Observed) -> bool:
+    """By its distance the destination's own refusal."""
+    return (
+        one.outcome is Outcome.REFUSED
+        and who(one.enforcer) == "peer"
+        and not ip_address(attempt.address or "::").is_loopback
+    )
+
+
+def is_doubted(attempt: Attempt, one: Observed, known: Knowledge) -> bool:
+    """A witness, which is known to answer, was refused from the same distance: so somebody on the way refuses there."""
+    return (group_of(attempt)[0], one.enforcer.hop if one.enforcer else None) in known.refused_witnesses
 
 
 def outside(row: Seen, one: Observed, known: Knowledge) -> str | None:
@@ -137,6 +165,8 @@ def _side(one: Observed, known: Knowledge) -> bool | None:
     stopped = one.enforcer
     if known.boundary is None or stopped is None or stopped.kind is not EnforcerKind.ROUTER or stopped.address is None:
         return None
+    if stopped.sign in BY_DISTANCE:
+        return None  # nobody signed it
     near = known.around.get(family(stopped.address), Surroundings())
     seen_at = min((hop for hop, routers in near.routers.items() if stopped.address in routers), default=None)
     return is_outside(known.boundary, seen_at or (1 if stopped.hop == 1 else None), stopped.address, near)
@@ -270,6 +300,8 @@ def _not_a_control(row: Seen, attempt: Attempt, one: Observed, vantage: Vantage 
         return "could not be tested for its distance"
     # A mute control answers with its handshake.
     wanted = "talk" if one.outcome is Outcome.REACHED else "connect"
+    if any(a.step == "connect" and a.result == "silent" and a.address == attempt.address for a in row.record.attempts):
+        return "did not answer every time"
     talks = [a for a in row.record.attempts if a.address == attempt.address and _answered(a, wanted)]
     first, last = [a.t for a in talks if not a.again], [a.t for a in talks if a.again]
     if not last:

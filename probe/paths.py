@@ -36,6 +36,7 @@ class Surroundings:
     distance: int | None = None  # of the nearest control whose two distances agree
     honest: bool | None = None  # whether answers arrive with the TTL that distance leaves; None: no control tells
     routers: dict[int, frozenset[str]] = field(default_factory=dict)  # by hop: who answered with time exceeded
+    drops: bool = False  # around lone silent connects, this host's counters said each time that a packet did not leave
 
 
 def family(address: str) -> int:
@@ -106,8 +107,10 @@ def seen_outside(record: Record, boundary: str | None, around: Mapping[int, Surr
     for attempt in record.attempts:
         if exceeded(attempt) and attempt.icmp is not None and attempt.hops is not None:
             near = around.get(family(attempt.address or ""), Surroundings())
-            if is_outside(boundary, attempt.hops, attempt.icmp.offender, near):
-                return attempt.hops, attempt.icmp.offender or "?"
+            # A router that was seen nearer as well is met twice: a loop.
+            hops = min((at for at, who in near.routers.items() if attempt.icmp.offender in who), default=attempt.hops)
+            if is_outside(boundary, hops, attempt.icmp.offender, near):
+                return hops, attempt.icmp.offender or "?"
     return None
 
 
@@ -116,6 +119,8 @@ def is_outside(boundary: str, hop: int | None, address: str | None, around: Surr
     if boundary.isdigit():
         return None if hop is None else hop >= int(boundary)
     network = ip_network(boundary)
+    if hop == 1:
+        return False  # the next hop, whatever address it signs with
     if address is not None and ip_address(address) in network:
         return True
     first = [at for at, routers in around.routers.items() if any(ip_address(a) in network for a in routers)]
@@ -128,6 +133,8 @@ def survey(rows: Iterable[tuple[Check, Record | None]], vantage: Vantage | None 
     """By IP version."""
     found = {4: Surroundings(), 6: Surroundings()}
     ends_near: set[int] = set()
+    odd: set[int] = set()  # versions in which a router's own packets do not arrive with the TTL of its hop
+    counted: dict[int, list[bool]] = {4: [], 6: []}
     routers: dict[int, dict[int, set[str]]] = {4: {}, 6: {}}
     for check, record in rows:
         if record is None:
@@ -135,6 +142,10 @@ def survey(rows: Iterable[tuple[Check, Record | None]], vantage: Vantage | None 
         for attempt in record.attempts:
             if exceeded(attempt) and attempt.icmp and attempt.icmp.offender and attempt.hops is not None:
                 routers[family(attempt.address or "")].setdefault(attempt.hops, set()).add(attempt.icmp.offender)
+                if attempt.icmp.ttl is not None and hops_lost(attempt.icmp.ttl) != attempt.hops:
+                    odd.add(family(attempt.address or ""))
+            if attempt.counters is not None and attempt.step == "connect" and attempt.result == "silent":
+                counted[family(attempt.address or "")].append(attempt.counters.requests > attempt.counters.transmits)
             if ends_at_next_hop(attempt, vantage):
                 ends_near.add(family(attempt.address or ""))
         if check.early and check.declared.action is Action.ALLOW and check.self_test is None:
@@ -143,10 +154,11 @@ def survey(rows: Iterable[tuple[Check, Record | None]], vantage: Vantage | None 
                 found[version] = _with(found[version], path_of(record, address))
     return {
         version: Surroundings(
-            one.distance,
             # A next hop that ends connections itself (slirp, pasta, gVisor) passes refusals on as its own.
-            False if one.honest is None and version in ends_near else one.honest,
+            None if version in ends_near | odd else one.distance,
+            False if version in ends_near | odd else one.honest,
             {hop: frozenset(who) for hop, who in routers[version].items()},
+            bool(counted[version]) and all(counted[version]),
         )
         for version, one in found.items()
     }

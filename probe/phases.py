@@ -7,7 +7,7 @@ what this host itself may have dropped → witnesses and controls once more, alo
 
 import trio
 
-from probe.alone import close, look_again, retry
+from probe.alone import close, look_again, retry, watch
 from probe.attempting import Attempting, Emit
 from probe.calibrating import calibrate
 from probe.documents import EVIDENCE_SCHEMA, End, Orders, Start
@@ -36,7 +36,10 @@ async def _phases(attempting: Attempting, orders: Orders, emit: Emit) -> None:
     others = [order for order in orders.orders if not order.early]
     await attempting.attempt(early)
     emit(await calibrate(attempting, len(others)))
-    await attempting.attempt(others)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch, attempting)
+        await attempting.attempt(others)
+        nursery.cancel_scope.cancel()
     await retry(attempting)
     if orders.settings.walk:
         await Placing(attempting.probe(), attempting.held).run()

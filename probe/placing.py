@@ -4,6 +4,7 @@ Controls and witnesses first, then what refused or accepted without a word, and 
 technique). The first few refusals of an IP version get a whole walk; the others are only compared with them.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -169,21 +170,22 @@ class Placing:
     async def _walk_datagram(self, row: Row, first: Attempt) -> None:
         """A datagram that dies where the error came from: a router would say time exceeded, the host itself refuses."""
         assert first.icmp is not None
-        hops = hops_lost(first.icmp.ttl or 1)
-        made, _ = await exchange(
-            first.address or "",
-            first.port or 0,
-            row[0].token.encode(),
-            lambda _: True,
-            self._probe.pace.leave,
-            self._probe.started,
-            "walk",
-            self._probe.deadlines.answer,
-            (0.0,),
-            lambda family, kind: limited_socket(family, kind, hops, None),
-        )
-        if made.result != "answered":
-            row[1].append(replace(made, hops=hops))
+        there = hops_lost(first.icmp.ttl or 1)
+        for hops in (there - 1, there) if there > 1 else (there,):
+            made, _ = await exchange(
+                first.address or "",
+                first.port or 0,
+                row[0].token.encode(),
+                lambda _: True,
+                self._probe.pace.leave,
+                self._probe.started,
+                "walk",
+                self._probe.deadlines.answer,
+                (0.0,),
+                functools.partial(limited_socket, hops=hops, least=None),
+            )
+            if made.result != "answered":
+                row[1].append(replace(made, hops=hops))
 
     async def _converse(self, target: _Target, least: int) -> list[Attempt]:
         address, port = target.first.address or "", target.first.port or 0

@@ -55,6 +55,10 @@ _RETRIES = 2 * (MOST_RETRIES + 1) * (2 * LONE_GAP + 2.5)
 # A conversation's packets; and how many deadlines walks take: six waves of one and a half and a confirmation of two and
 # a half, for two batches of whole walks; then the comparisons, in batches of 24.
 _TALK = 8
+# Lone connects and datagrams around which the namespace's packets are counted, or that place an ICMP error.
+_COUNTED = 64
+# Controls are tried every half second while the crowd is: of a minute, a few of them.
+_WATCHED = 4 * 3 * 120
 _WALK_DEADLINES = 2 * (6 * 1.5 + 2.5) + (2 * MOST_COMPARED / 24 + 1) * (1.5 + 2.5)
 
 
@@ -219,7 +223,8 @@ def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
         + (min(addresses, 2 * MOST_WALKS) * (WALK_PACKETS + _TALK) if settings.walk else 0)
         + (min(addresses, 2 * MOST_COMPARED) * COMPARE_PACKETS if settings.walk else 0)
         + 4 * (MOST_RETRIES + 1) * 2 * 2
-        + 64
+        + _COUNTED
+        + _WATCHED
         + min(addresses, MOST_SECOND_LOOKS) * (ALONE.tries + syn_retransmissions(ALONE.total))
     )
     answer = settings.deadline or LONGEST

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 from probe.addresses import is_connectable
-from probe.documents import Attempt, Icmp, Vantage
-from probe.kinds import BY_TTL, NO_NEIGHBOUR, QUEUE, Facts, Sign, look_up
+from probe.documents import Attempt, Vantage
+from probe.kinds import BY_DISTANCE, NO_NEIGHBOUR, QUEUE, Facts, Sign, look_up
 from probe.model import EnforcerKind, Outcome
 from probe.paths import Path, Surroundings, family, hops_lost, is_on_link
 from probe.report import Enforcer, Observed
@@ -46,6 +46,8 @@ _TIME_EXCEEDED_TYPE = {4: 11, 6: 3}
 # What connect() says, and the routing table: the same errno, but where there is no source address either.
 _ROUTE_ERRORS = {(name, name) for name in ("EACCES", "EINVAL", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN")}
 _ROUTE_ERRORS |= {("EADDRNOTAVAIL", "ENETUNREACH"), ("EADDRNOTAVAIL", "EADDRNOTAVAIL"), ("ENETUNREACH", "EHOSTUNREACH")}
+# Seconds. A router that rejects does so at once; one that looks for a neighbour gives up after three.
+_LATE = 0.9
 # A neighbour entry in one of these states has a link address (linux/neighbour.h NUD_VALID).
 _RESOLVED = frozenset(("reachable", "stale", "delay", "probe", "permanent", "noarp"))
 _UNRESOLVED = frozenset(("incomplete", "failed"))
@@ -66,7 +68,7 @@ def who(enforcer: Enforcer | None) -> str:
     if enforcer.sign == QUEUE:
         return "unknown"  # a queue that nobody empties looks like a hook that drops
     # The next hop is on this side of whatever "outside" is; a router farther out may be the Internet's own.
-    near = enforcer.hop == 1 and enforcer.sign != BY_TTL
+    near = enforcer.hop == 1 and enforcer.sign not in BY_DISTANCE
     return "beyond" if enforcer.kind is K.ROUTER and not near else "filter"
 
 
@@ -92,11 +94,11 @@ def of_error(
     return Observed(sign.outcome, failure, _enforcer(sign, attempt, path, around))
 
 
-def of_silence(attempts: Sequence[Attempt], path: Path) -> Observed:
+def of_silence(attempts: Sequence[Attempt], path: Path, around: Surroundings = Surroundings()) -> Observed:  # noqa: B008 - frozen
     """What a silence means, from all tries of one address: what this host did itself, and how far the packets came."""
     first = attempts[0]
     # What a router has seen did leave, whatever became of a crowd's packets (a limit of this host's own, say).
-    sign = look_up(Facts("silence", None, local=_local(attempts) if path.last is None else None))
+    sign = look_up(Facts("silence", None, local=_local(attempts, around) if path.last is None else None))
     assert sign is not None  # the last row matches every silence
     if sign.enforcer is None:
         placed = Enforcer(K.UNKNOWN, path.last_address, path.last) if path.last is not None else None
@@ -127,7 +129,7 @@ def facts_of(
         stage=attempt.stage or "connect",
         error=attempt.error,
         sender="loopback" if loopback else _sender(attempt, vantage, path, around, near=not far),
-        icmp=_icmp_word(attempt.icmp, attempt.address or ""),
+        icmp=_icmp_word(attempt),
         route=_route(attempt),
         local=local,
         rst=_rst(path, around) if attempt.icmp is None and far else None,
@@ -143,15 +145,18 @@ def _route(attempt: Attempt) -> str | None:
     return "same" if (attempt.error, attempt.route) in _ROUTE_ERRORS else None
 
 
-def _icmp_word(icmp: Icmp | None, address: str) -> str | None:
+def _icmp_word(attempt: Attempt) -> str | None:
+    icmp = attempt.icmp
     if icmp is None:
         return None
-    version = family(address) if address else 4
+    version = family(attempt.address) if attempt.address else 4
     if icmp.type == _TIME_EXCEEDED_TYPE[version]:
         return "exceeded"
     if icmp.type != _UNREACHABLE_TYPE[version]:
         return "none_of_ours"
-    return _ICMP.get((version, icmp.type, icmp.code), "other")
+    word = _ICMP.get((version, icmp.type, icmp.code), "other")
+    late = word == "host" and attempt.elapsed >= _LATE and icmp.offender != attempt.source
+    return "late" if late else word
 
 
 def _sender(attempt: Attempt, vantage: Vantage | None, path: Path, around: Surroundings, near: bool) -> str | None:
@@ -164,12 +169,19 @@ def _sender(attempt: Attempt, vantage: Vantage | None, path: Path, around: Surro
     if offender == attempt.source:
         return "own"
     if offender == attempt.address:
-        return "target" if near else _in_the_targets_name(attempt.icmp.ttl, around)
-    if is_on_link(offender, vantage):
+        return "target" if near else _in_the_targets_name(attempt.icmp.ttl, path, around)
+    if is_on_link(offender, vantage) and _is_gateway(offender, vantage):
         return "next_hop"
     # A host may name its error after another of its addresses: it stands as far out as its datagrams had to go.
     itself = path.forward is not None and path.forward == path.back and _is_as_far(path.forward, around)
     return "host_far" if itself else "router"
+
+
+def _is_gateway(offender: str, vantage: Vantage | None) -> bool:
+    """A router farther out may have a leg on our link. IPv6 routes name link-local next hops: there it is not told."""
+    via = [route.split() for route in (vantage.routes if vantage else ()) if " via " in route]
+    four = [words[words.index("via") + 1] for words in via if "." in words[words.index("via") + 1]]
+    return ":" in offender or not four or offender in four
 
 
 def _is_as_far(hop: int, around: Surroundings) -> bool:
@@ -177,13 +189,14 @@ def _is_as_far(hop: int, around: Surroundings) -> bool:
     return bool(around.honest) and hop >= (around.distance or 0) and hop not in around.routers
 
 
-def _in_the_targets_name(ttl: int | None, around: Surroundings) -> str:
-    if ttl is None or not around.honest or around.distance is None:
+def _in_the_targets_name(ttl: int | None, path: Path, around: Surroundings) -> str:
+    if ttl is None or not around.honest:
         return "target"
-    away = hops_lost(ttl)
-    if away == 1:
+    if hops_lost(ttl) == 1:
         return "target_near"
-    return "target_far" if away >= around.distance and away not in around.routers else "target"
+    # As far out as its datagrams had to go, and no nearer than the control.
+    itself = path.forward is not None and path.forward == path.back and _is_as_far(path.forward, around)
+    return "target_far" if itself else "target"
 
 
 def _rst(path: Path, around: Surroundings) -> str | None:
@@ -205,21 +218,23 @@ def _rst(path: Path, around: Surroundings) -> str | None:
     return "router" if path.forward == path.back + 1 and path.back in around.routers else None
 
 
-def _local(attempts: Sequence[Attempt]) -> str | None:
+def _local(attempts: Sequence[Attempt], around: Surroundings) -> str | None:
     """What this host did with the packets of a silence."""
     tried = [a for a in attempts if a.result == "silent"]
     # Other packets of the namespace move the counters too: they speak only where TCP_INFO does not.
     counted = [a for a in tried if a.tcp is None and a.counters is not None]
     if any(a.counters is not None and a.counters.requests > 0 == a.counters.transmits for a in counted):
         return "firewall"
-    kept = [a for a in tried if a.tcp is not None and a.tcp.resent > a.tcp.left == 0]
-    if kept and len(kept) == len(tried):
+    long = [a for a in tried if a.tcp is None or a.tcp.timeouts > 0]  # the kernel had time to send once more
+    kept = [a for a in long if a.tcp is not None and a.tcp.resent > a.tcp.left == 0]
+    if kept and len(kept) == len(long):
         if ip_address(attempts[0].address or "::").is_loopback:
             return "firewall"  # there is no queue before loopback
         lone = [a for a in kept if a.again]
         if lone and len(kept) > 1:
             sure = any(a.tcp is not None and a.tcp.resent == 1 and a.elapsed >= _QUEUE_TELLS for a in lone)
-            return "firewall" if sure else "queue"
+            # It speaks of the second SYN; that the first did not leave either, the counters say around lone ones.
+            return "firewall" if sure and around.drops else "queue"
     if attempts[-1].neighbour in _UNRESOLVED:
         return "unresolved"
     # Netlink may be refused; the kernel's own count says as much: the second SYN was not even made.

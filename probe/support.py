@@ -17,6 +17,7 @@ _NEEDS_MORE = (Outcome.SILENT, Outcome.REJECTED, Outcome.REFUSED)
 _UNCLEAR = (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED)
 # Ways of a single packet: their silence is never believed.
 _ONE_PACKET = ("raw_syn",)
+_TOO_LOSSY = 0.05  # the probability of a lost answer from which no silence is believed
 _BY_ROUTER = (Outcome.REJECTED, Outcome.REFUSED)
 # A witness that ended in another way than these was not shown to be stopped.
 _STOPPED = (Outcome.SILENT, Outcome.DENIED, Outcome.NO_ROUTE)
@@ -93,6 +94,8 @@ def _missing(group: Group, attempt: Attempt, row: Seen, one: Observed, known: Kn
     name = group_name(group)
     if group in known.leaks:
         return f"over {name} another denied destination got out ({known.leaks[group]})"
+    if one.outcome is Outcome.SILENT and known.lost_answer is not None and known.lost_answer > _TOO_LOSSY:
+        return f"answers are lost here (up to {known.lost_answer:.0%} of silent destinations may have answered)"
     if group not in known.controls and not _near_reset(one):
         why = known.control_problems.get(group)
         return f"no control answered over {name}" + (f" ({why})" if why else "")

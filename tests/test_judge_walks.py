@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from probe.documents import Attempt, Check, Icmp, Record, TcpInfo
+from probe.documents import Attempt, Calibration, Check, Counters, Icmp, Record, TcpInfo
 from probe.judge import judge
 from probe.model import Channel, Transport
 from probe.report import Report
@@ -65,8 +65,35 @@ def test_the_targets_own_rst_is_a_leak_and_the_next_hops_is_not() -> None:
     report = judge(plan(*more), evidence(WALKED, refused(2, TARGET, 64), refused(3, WITNESS, 64, again=True)))
     assert [verdict(report, n) for n in (2, 3)] == [("conforms", "corroborated")] * 2
     # One that came no farther than our own link is nobody's choice.
+    # At the next hop it may be another address of the destination itself.
     near = Record(2, (attempt(**REFUSED), *walk(TARGET, 1, 64, **REFUSED)))
+    assert verdict(judge(plan(*checks), evidence(WALKED, near)), 2) == ("unproven", None)
+    # This host's own firewall made an RST beside a SYN that never left.
+    own = step(address=TARGET, hops=1, again=True, counters=Counters(2, 1), **REFUSED)
+    near = replace(near, attempts=(*near.attempts, own))
     assert verdict(judge(plan(*checks), evidence(WALKED, near)), 2) == ("conforms", "proven")
+
+
+def test_a_witness_that_refuses_from_as_far_away_doubts_the_targets_own_rst() -> None:
+    checks = (control(), check(TARGET, n=2), witness(3))
+    report = judge(plan(*checks), evidence(WALKED, refused(2, TARGET, 63), refused(3, WITNESS, 63, again=True)))
+    assert [verdict(report, n) for n in (2, 3)] == [("unproven", None)] * 2
+    assert "but a witness, which answers, was refused from as far away" in why(report, 2)
+
+
+def test_where_answers_are_lost_no_silence_is_believed() -> None:
+    made = evidence(WALKED, silent(2, WITNESS), silent(3, TARGET), calibration=Calibration(1.25, 10, 3, 3, 0.2))
+    report = judge(plan(control(), witness(), check(TARGET, n=3)), made)
+    assert verdict(report) == ("unproven", None)
+    assert "answers are lost here (up to 20% of silent destinations" in why(report)
+
+
+def test_a_control_that_missed_a_try_in_between_is_none() -> None:
+    missed = Record(1, (*WALKED.attempts, attempt(address=CONTROL, again=True, t=4.0)))
+    checks = (control(), witness(), check(TARGET, n=3))
+    report = judge(plan(*checks), evidence(missed, silent(2, WITNESS), silent(3, TARGET)))
+    assert verdict(report) == ("unproven", None)
+    assert "did not answer every time" in why(report)
 
 
 def test_a_witness_that_a_walk_reached_was_not_stopped() -> None:
@@ -162,8 +189,13 @@ def test_a_mute_control_counts_where_both_distances_agree_beyond_the_next_hop() 
 # --- silence ---
 
 
+def counted(address: str = TARGET, left: int = 0) -> Attempt:
+    """A lone connect, counted: one packet was made, and so many left."""
+    return attempt(address=address, again=True, t=5.0, elapsed=0.1, counters=Counters(1, left))
+
+
 def test_what_never_left_this_host_needs_no_control() -> None:
-    record = Record(1, (attempt(tcp=KEPT), attempt(tcp=KEPT, again=True, elapsed=1.8)))
+    record = Record(1, (attempt(tcp=KEPT), counted(), attempt(tcp=KEPT, again=True, elapsed=1.8)))
     report = judge(plan(check()), evidence(record))
     assert verdict(report, 1) == ("conforms", "proven")
     assert "its own firewall drops it" in why(report, 1)
@@ -173,7 +205,12 @@ def test_what_never_left_this_host_needs_no_control() -> None:
 
 def test_a_witness_dropped_here_says_nothing_of_a_silence_farther_out() -> None:
     dropped = Record(
-        2, (attempt(address=WITNESS, tcp=KEPT), attempt(address=WITNESS, tcp=KEPT, again=True, elapsed=1.8))
+        2,
+        (
+            attempt(address=WITNESS, tcp=KEPT),
+            counted(WITNESS),
+            attempt(address=WITNESS, tcp=KEPT, again=True, elapsed=1.8),
+        ),
     )
     report = judge(plan(control(), witness(), check(TARGET, n=3)), evidence(WALKED, dropped, silent(3, TARGET)))
     assert verdict(report, 2) == ("conforms", "proven")
@@ -315,23 +352,19 @@ def test_a_control_on_this_side_of_the_boundary_is_none() -> None:
 # --- datagrams ---
 
 
-def test_a_closed_port_at_the_target_is_told_by_the_errors_own_ttl() -> None:
-    def run(ttl: int) -> tuple[str, str | None]:
-        error = attempt(
-            "error",
-            step="send",
-            transport=Transport.UDP,
-            stage="receive",
-            error="ECONNREFUSED",
-            icmp=Icmp(3, 3, TARGET, ttl),
-        )
+def test_a_closed_port_at_the_target_is_told_by_two_distances() -> None:
+    def run(ttl: int, *walked: int) -> tuple[str, str | None]:
+        udp = {"transport": Transport.UDP, "stage": "receive", "error": "ECONNREFUSED"}
+        error = attempt("error", step="send", icmp=Icmp(3, 3, TARGET, ttl), **udp)
+        walks = [attempt("error", step="walk", hops=n, icmp=Icmp(3, 3, TARGET, ttl), **udp) for n in walked]
         made = plan(control(), check(TARGET, n=2, channel=Channel.UDP, technique="udp_datagram"))
-        return verdict(judge(made, evidence(WALKED, Record(2, (error,)))), 2)
+        return verdict(judge(made, evidence(WALKED, Record(2, (error, *walks)))), 2)
 
-    assert run(63) == ("leak", "proven")
-    assert run(64) == ("conforms", "proven")  # a bridge that rejects in its name
-    assert run(40) == ("leak", "proven")  # farther than the control
-    assert run(61) == ("leak", "proven")
+    assert run(63, 2) == ("leak", "proven")
+    assert run(63) == ("unproven", None)  # how far it went is not known
+    assert run(63, 1, 2) == ("unproven", None)  # answered nearer: a redirect, whose TTL its sender chose
+    assert run(64, 1) == ("unproven", None)  # nearby, in the target's name
+    assert run(62, 3) == ("leak", "proven")  # farther than the control
 
 
 def test_a_full_queue_is_no_verdict_unless_the_controls_packets_pass() -> None:
@@ -353,3 +386,23 @@ def test_a_next_hop_that_ends_connections_passes_refusals_on_as_its_own() -> Non
     checks = (control(), witness(), check(TARGET, n=3))
     report = judge(plan(*checks), evidence(near, refused(2, WITNESS, 64, again=True), refused(3, TARGET, 64)))
     assert [verdict(report, n) for n in (2, 3)] == [("unproven", None)] * 2
+
+
+def test_a_boundary_does_not_place_an_rst_that_nobody_signed() -> None:
+    """A shorter way back looks like a router's reset, and no router said so."""
+    far = Record(1, (*GOOD_CONTROL.attempts, *[a for a in walk(CONTROL, 3, 62) if a.hops != 1]))
+    reset = Record(3, (attempt(**REFUSED), *walk(TARGET, 3, 63, **REFUSED)))
+    report = bounded("3", far, silent(2, WITNESS), reset)
+    enforcer = report.results[2].observed.enforcer
+    assert enforcer is not None
+    assert (enforcer.kind, enforcer.hop) == ("router", 2)
+    assert verdict(report) == ("unproven", None)
+
+
+def test_the_silence_of_a_raw_syn_is_never_believed() -> None:
+    raw = {"technique": "raw_syn"}
+    checks = (control(), witness(), check(TARGET, n=3, **raw), replace(witness(4), **raw))
+    once = [Record(n, (attempt(address=address, step="raw"),)) for n, address in ((3, TARGET), (4, WITNESS))]
+    report = judge(plan(*checks), evidence(WALKED, silent(2, WITNESS), *once))
+    assert verdict(report) == ("unproven", None)
+    assert "one packet may be lost" in why(report)

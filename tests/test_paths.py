@@ -8,7 +8,7 @@ import pytest
 from probe.documents import Attempt, Check, Counters, Icmp, Record
 from probe.model import SelfTest, Transport
 from probe.paths import Path, Surroundings, hops_lost, is_outside, path_of, seen_outside, survey
-from tests.make import attempt, check
+from tests.make import VANTAGE, attempt, check
 
 TARGET, GW, FAR, V6 = "192.0.2.1", "10.99.0.1", "198.18.5.5", "2001:db8::1"
 REFUSED = {"stage": "receive", "error": "ECONNREFUSED"}
@@ -21,7 +21,7 @@ def step(
 
 
 def passed(hops: int, router: str = GW, address: str = TARGET) -> Attempt:
-    icmp = Icmp(3, 0, router, 64) if ":" in address else Icmp(11, 0, router, 64)
+    icmp = Icmp(3, 0, router, 65 - hops) if ":" in address else Icmp(11, 0, router, 65 - hops)
     return step("error", hops, address=address, stage="receive", error="EHOSTUNREACH", icmp=icmp)
 
 
@@ -122,6 +122,23 @@ def test_controls(rows: list[tuple[Check, Record | None]], expected: tuple[int |
     assert (around.distance, around.honest) == expected
 
 
+def test_where_routers_or_next_hops_are_odd_no_ttl_is_believed() -> None:
+    odd = step("error", 1, stage="receive", error="EHOSTUNREACH", icmp=Icmp(11, 0, GW, 63))  # it starts with 63
+    assert survey([(control(), far(2, 63)), (check(n=2), Record(2, (attempt(), odd)))])[4].honest is False
+    near = Record(2, (attempt("connected"), step("connected", 1)))  # something ends connections at the next hop
+    assert survey([(control(), far(2, 63)), (check(n=2), near)], VANTAGE)[4].honest is False
+
+
+def test_lone_counts_say_whether_packets_leave() -> None:
+    def drops(*counts: tuple[int, int]) -> bool:
+        tries = [attempt(again=True, t=float(n), counters=Counters(*pair)) for n, pair in enumerate(counts)]
+        return survey([(check(), Record(1, tuple(tries)))])[4].drops
+
+    assert drops((1, 0), (2, 1)) is True
+    assert drops((1, 0), (1, 1)) is False
+    assert drops() is False
+
+
 def test_a_v4_mapped_control_tells_of_ipv4() -> None:
     mapped = f"::ffff:{TARGET}"
     record = accepted(step("connected", 2, address=mapped), *[step("silent", least=v, address=mapped) for v in (64, 65, 129)], step("connected", least=63, address=mapped), address=mapped)  # fmt: skip
@@ -145,6 +162,7 @@ AROUND = Surroundings(routers={1: frozenset((GW,)), 2: frozenset((FAR,)), 3: fro
         ("198.18.0.0/15", 1, GW, False),
         ("198.18.0.0/15", 3, "203.0.113.9", True),  # past a router that stands in it
         ("198.18.0.0/15", 3, None, True),
+        ("10.99.0.0/24", 1, GW, False),  # the next hop, whatever address it signs with
         ("198.18.0.0/15", None, GW, None),
         ("172.16.0.0/12", 3, FAR, None),  # nobody was seen in it
     ],
