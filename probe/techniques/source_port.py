@@ -5,6 +5,8 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 
+import trio
+
 from probe.dialogue import PLAIN
 from probe.documents import Attempt, Order, Traits
 from probe.model import Channel
@@ -43,8 +45,18 @@ WAY = replace(PLAIN, create=_create)
 
 
 async def run(orders: Sequence[Order], probe: Probe) -> None:
-    """Every order, a bounded number together."""
-    await probe.each(orders, attempt)
+    """One order after the other, per IP version: a NAT that turns two of them to one server has one port for both."""
+    lanes: dict[bool, list[Order]] = {}
+    for order in orders:
+        lanes.setdefault(":" in (order.destination.address or ""), []).append(order)
+
+    async def in_turn(some: list[Order]) -> None:
+        for order in some:
+            await probe.each([order], attempt)
+
+    async with trio.open_nursery() as nursery:
+        for some in lanes.values():
+            nursery.start_soon(in_turn, some)
 
 
 async def attempt(order: Order, probe: Probe) -> list[Attempt] | NotRun:
