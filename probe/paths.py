@@ -14,8 +14,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from probe.documents import Attempt, Check, Record, Vantage
 from probe.model import Action
 
-_INITIAL = (64, 128, 255)  # what systems start with
-_TIME_EXCEEDED = {4: 11, 6: 3}
+INITIAL = (64, 128, 255)  # what systems start with (Linux, macOS 64; Windows 128; network gear 255)
+TIME_EXCEEDED = {4: 11, 6: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def path_of(record: Record, address: str | None) -> Path:
     walked = [a for a in tried if a.step == "walk"]
     if first is None:
         return _of_datagram(tried, walked)
-    answered = [a.hops for a in walked if a.hops is not None and _alike(first, a)]
+    answered = [a.hops for a in walked if a.hops is not None and alike(first, a)]
     last = max((a for a in walked if exceeded(a)), key=lambda a: a.hops or 0, default=None)
     return Path(
         forward=min(answered, default=None),
@@ -76,25 +76,26 @@ def _of_datagram(tried: list[Attempt], walked: list[Attempt]) -> Path:
 
 def exceeded(attempt: Attempt) -> bool:
     """Whether a router said that the hop limit was reached there."""
-    wanted = _TIME_EXCEEDED[family(attempt.address or "")]
+    wanted = TIME_EXCEEDED[family(attempt.address or "")]
     return attempt.icmp is not None and attempt.icmp.type == wanted and attempt.hops is not None
 
 
 def hops_lost(ttl: int) -> int:
     """Distance of a sender whose packet arrived with `ttl`, counted like a hop limit: 1 is the next hop."""
-    return next(value for value in _INITIAL if value >= ttl) - ttl + 1
+    return next(value for value in INITIAL if value >= ttl) - ttl + 1
 
 
 def _back(first: Attempt, walked: list[Attempt]) -> int | None:
-    heard = max((a.least for a in walked if a.least is not None and _alike(first, a)), default=None)
+    heard = max((a.least for a in walked if a.least is not None and alike(first, a)), default=None)
     if heard is None:
         return None
     # One more than what was heard must have been tried, and not been heard.
-    above = any(a.least == heard + 1 and a.result == "silent" for a in walked) or heard == _INITIAL[-1]
+    above = any(a.least == heard + 1 and a.result == "silent" for a in walked) or heard == INITIAL[-1]
     return hops_lost(heard) if above else None
 
 
-def _alike(first: Attempt, other: Attempt) -> bool:
+def alike(first: Attempt, other: Attempt) -> bool:
+    """Whether `other` got the same kind of answer: a handshake, or an RST."""
     if first.result == "connected":
         return other.result == "connected"
     return other.result == "error" and other.error == first.error and other.icmp is None and other.stage == "receive"

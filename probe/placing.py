@@ -16,12 +16,12 @@ from probe.attempting import Row, family_of
 from probe.counters import moved, read_counters
 from probe.datagram import exchange
 from probe.documents import Attempt, Order
-from probe.paths import hops_lost
+from probe.paths import INITIAL, alike, hops_lost
 from probe.sockets import limited_socket
 from probe.talk import converse, nonce_step, parse_answer
 from probe.techniques.base import Probe
 from probe.timing import MOST_COMPARED, MOST_WALKS
-from probe.walk import INITIAL, alike, compare, once_near, place
+from probe.walk import compare, once_near, place
 
 _WHOLE = 8  # refusals and accepts, each per IP version, that get a whole walk
 _TOGETHER = 24

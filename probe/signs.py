@@ -7,7 +7,7 @@ from probe.addresses import is_connectable
 from probe.documents import Attempt, Vantage
 from probe.kinds import BY_DISTANCE, NO_NEIGHBOUR, QUEUE, Facts, Sign, look_up
 from probe.model import EnforcerKind, Outcome
-from probe.paths import Path, Surroundings, family, hops_lost, is_on_link
+from probe.paths import TIME_EXCEEDED, Path, Surroundings, family, hops_lost, is_on_link
 from probe.report import Enforcer, Observed
 
 O, K = Outcome, EnforcerKind  # noqa: E741 - as short as in the table
@@ -42,7 +42,6 @@ _ICMP = {
     (4, 3, 4): "none_of_ours",
 }
 _UNREACHABLE_TYPE = {4: 3, 6: 1}
-_TIME_EXCEEDED_TYPE = {4: 11, 6: 3}
 # What connect() says, and the routing table: the same errno, but where there is no source address either.
 _ROUTE_ERRORS = {(name, name) for name in ("EACCES", "EINVAL", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN")}
 _ROUTE_ERRORS |= {("EADDRNOTAVAIL", "ENETUNREACH"), ("EADDRNOTAVAIL", "EADDRNOTAVAIL"), ("ENETUNREACH", "EHOSTUNREACH")}
@@ -150,7 +149,7 @@ def _icmp_word(attempt: Attempt) -> str | None:
     if icmp is None:
         return None
     version = family(attempt.address) if attempt.address else 4
-    if icmp.type == _TIME_EXCEEDED_TYPE[version]:
+    if icmp.type == TIME_EXCEEDED[version]:
         return "exceeded"
     if icmp.type != _UNREACHABLE_TYPE[version]:
         return "none_of_ours"

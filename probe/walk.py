@@ -13,14 +13,13 @@ import trio
 
 from probe.documents import Attempt
 from probe.engine import Connect, connect_many
+from probe.paths import INITIAL, alike
 from probe.techniques.base import Probe
 from probe.techniques.tcp_connect import as_attempt
 from probe.timing import WALK_PACKETS, Deadlines
 
 # Hop limits that are tried together, wave after wave, until one is answered.
 _WAVES: tuple[tuple[int, ...], ...] = ((1, 2, 3), (4, 5, 6, 7), tuple(range(8, 16)), tuple(range(16, 31)))
-# What systems start with (Linux, macOS 64; Windows 128; network gear 255).
-INITIAL = (64, 128, 255)
 FARTHEST = _WAVES[-1][-1]
 _CONFIRMING = 4  # further tries of the connect whose silence decides
 # Every hop limit and every TTL, each tried twice.
@@ -76,13 +75,6 @@ async def compare(address: str, port: int, forward: int, ttl: int, probe: Probe)
     least = [Connect(address, port, least=value) for value in (ttl, ttl + 1) if value < 256]
     made = await _connects([*hops, *least], probe)
     return made + (await _confirmed(address, port, ttl, probe) if any(a.least == ttl and a.error for a in made) else [])
-
-
-def alike(first: Attempt, other: Attempt) -> bool:
-    """Whether `other` got the same kind of answer: a handshake, or an RST."""
-    if first.result == "connected":
-        return other.result == "connected"
-    return other.result == "error" and other.error == first.error and other.icmp is None and other.stage == "receive"
 
 
 def _first_answer(first: Attempt, attempts: Sequence[Attempt]) -> int:
