@@ -7,11 +7,14 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _MAC_CHARACTERS = 16  # 80 bits
 
 TOKEN_LENGTH = 26 + 1 + 6 + 1 + _MAC_CHARACTERS
+# What a token looks like, wherever it stands: run id, check number, MAC. Names arrive in any case (0x20).
+FORM = re.compile(rb"([0-9a-hjkmnp-tv-z]{26})-([0-9a-f]{6})-([a-z2-7]{16})", re.IGNORECASE)
 
 
 def new_run_id(milliseconds: int, entropy: bytes | None = None) -> str:

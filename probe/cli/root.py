@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "run",
     "judge": "judge",
     "lab": "lab",
+    "collector": "collector",
     "report": "report",
     "scenarios": "scenarios",
 }
