@@ -82,7 +82,9 @@ def outcomes(
     """One (attempt, outcome) per address or server of a row, and per look-up that was never answered."""
     tried = [attempt for attempt in record.attempts if attempt.step in ("connect", "send", "query", "raw")]
     if check.query is not None:
-        return [(attempt, _of_query(check, attempt, vantage)) for attempt in tried]
+        # A connection that carried a question is judged by its answer.
+        asked = [attempt for attempt in tried if attempt.step == "query"] or tried
+        return [(attempt, _of_query(check, attempt, vantage)) for attempt in asked]
     if tried:
         found = [_of_address(check, group, record, vantage, made_up, around) for group in _by_address(tried).values()]
         return found + [(attempt, _of_lookup(attempt, vantage)) for attempt in _unanswered(record)]
@@ -211,9 +213,18 @@ def _of_query(check: Check, attempt: Attempt, vantage: Vantage | None) -> Observ
     explicit = check.query.resolver is DnsResolver.EXPLICIT
     if attempt.dns is not None:
         # Nobody runs a resolver at a reserved address: whoever answers there stands in between.
-        return _of_answer(attempt.dns, check.query.expect, reserved=explicit and check.reserved, name=check.query.name)
+        reserved = explicit and check.reserved
+        answers = [_of_answer(answer, check.query.expect, reserved, check.query.name)
+                   for answer in (attempt.dns, *attempt.late)]  # fmt: skip
+        if attempt.late and attempt.tries == 1 and answers[0].outcome is not O.REACHED:
+            # Two answers to one datagram: two senders, and an injected reply beats the real one (RFC 5452).
+            real = next((one for one in answers if one.outcome is O.REACHED), None)
+            return real or Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
+        return answers[0]
     if attempt.result == "error":
         observed = of_error(attempt, vantage)
+        if check.query.hops is not None and attempt.stage == "receive":  # it died on the way, as it was to
+            return Observed(O.NAME_UNRESOLVED, observed.failure, None)
         # "Nobody listens on the resolver's port" is no filter's word on what may leave.
         if observed.outcome is O.REFUSED and who(observed.enforcer) != "filter":
             return Observed(O.NAME_UNRESOLVED, observed.failure, None)
@@ -221,7 +232,9 @@ def _of_query(check: Check, attempt: Attempt, vantage: Vantage | None) -> Observ
     if explicit and attempt.transport is Transport.TCP and attempt.result == "connected":
         outcome = O.INTERCEPTED if check.reserved else O.ACCEPTED
         return Observed(outcome, SILENCE, Enforcer(K.MIDDLEBOX) if check.reserved else None)
-    return Observed(O.SILENT if explicit else O.NAME_UNRESOLVED, SILENCE, None)
+    # The silence of a query that was to die on the way is no sign of a filter.
+    speaks = explicit and check.query.hops is None
+    return Observed(O.SILENT if speaks else O.NAME_UNRESOLVED, SILENCE, None)
 
 
 def _of_answer(answer: DnsAnswer, expect: str | None, reserved: bool, name: str = "") -> Observed:

@@ -15,7 +15,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_unstructure_fn
 
 from probe import model
-from probe.documents import Attempt, Data, DnsAnswer, Icmp, Order, Tls
+from probe.documents import Arrival, Attempt, Data, DnsAnswer, Icmp, Order, Tls
 from probe.errors import UserError
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def _converter() -> Converter:
         if isinstance(word, type) and issubclass(word, StrEnum):
             made.register_structure_hook(word, _enum)
     # The inner parts of evidence are sparse: what is not there is left out.
-    for sparse in (Attempt, Data, DnsAnswer, Icmp, Tls, Order):
+    for sparse in (Arrival, Attempt, Data, DnsAnswer, Icmp, Tls, Order):
         made.register_unstructure_hook(sparse, make_dict_unstructure_fn(sparse, made, _cattrs_omit_if_default=True))
     return made
 

@@ -6,12 +6,14 @@ controls and witnesses. Everything else is behind an option of its own.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from probe.addresses import DOCUMENTATION, RESERVED, is_connectable, is_reserved, random_public
-from probe.model import Action, Channel, Destination, Policy, Purpose, Rule, Transport
+from probe.documents import Collector
+from probe.model import Action, Channel, Destination, Policy, Purpose, Rule, Transport, Via
 from probe.policies.decide import decide
 from probe.policies.patterns import single_host
-from probe.scenario import PORTLESS, CheckSpec
+from probe.scenario import PORTLESS, ZONE_PLACE, CheckSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Choices:
     witnesses: tuple[Endpoint, ...] = ()
     own_witnesses: bool = True  # the operator named them; false: the one that is used where none is given
     zone: str | None = None  # a zone of the operator's with a wildcard TXT record
+    collector: Collector | None = None
+    vpc_resolver: bool = False
     random_public: int = 0
     seed: str = ""
 
@@ -44,6 +48,7 @@ class Target:
     skip: str | None = None
     entry: str | None = None  # the policy entry that it stands for
     unreal: bool = False  # a name that we made up: no address for it is real
+    forwards: bool = False  # a resolver or a proxy, which may ask the zone's own server
 
 
 Generator = Callable[[CheckSpec, Sequence[Policy], Choices], Iterator[Target]]
@@ -53,6 +58,12 @@ _MOST_PORTS = 16
 _ONE_V4 = "198.51.100.44"
 # An entry without ports means any port; one is tried, and nobody promises that it answers.
 _ANY_PORT = 443
+_DNS = 53
+# Docker's embedded resolver, and the one of every AWS VPC: addresses that are the same everywhere.
+_DOCKER_RESOLVER = "127.0.0.11"
+_VPC_RESOLVER = "169.254.169.253"
+# The collector's port that is the witness, if it is denied: the one that filters are most likely to know.
+_RANK = {443: 0, 80: 1}
 
 
 def _blocks(table: tuple[tuple[str, str], ...]) -> Generator:
@@ -83,7 +94,9 @@ def _endpoints(purpose: Purpose, transport: Transport) -> Generator:
 
 def _witness_ports(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:
     """The operator's witnesses on other ports: a filter may stop their own port only."""
-    named = [e.destination for e in choices.witnesses if e.transport is Transport.TCP and choices.own_witnesses]
+    mine = choices.collector.addresses if choices.collector is not None else ()  # it has a generator of its own
+    tcp = (e.destination for e in choices.witnesses if e.transport is Transport.TCP and choices.own_witnesses)
+    named = [destination for destination in tcp if destination.address not in mine]
     denied = {port for p in policies for rule in p.rules if rule.action is Action.DENY for port in rule.ports}
     seen = set(named)
     for destination in named:
@@ -150,13 +163,81 @@ def _host_of(rule: Rule) -> tuple[str | None, str | None, str | None]:
 
 
 def _system_resolver(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
-    yield Target(Destination("system-resolver", None, 53))
+    yield Target(Destination("system-resolver", None, _DNS), forwards=True)
 
 
 def _policy_resolvers(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
     for policy in policies:
         for address in policy.dns.resolvers if policy.dns else ():
-            yield Target(Destination(None, address, 53))
+            yield Target(Destination(None, address, _DNS), forwards=True)
+
+
+def _fixed_resolver(address: str) -> Generator:
+    def generate(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+        yield Target(Destination(None, address, _DNS), forwards=True)
+
+    return generate
+
+
+# --- the collector ----------------------------------------------------------------------------------------------------
+
+
+def with_collector(choices: Choices, policies: Sequence[Policy], collector: Collector) -> Choices:
+    """The collector as control where the policy allows it, and one denied port of each address as witness."""
+    controls, witnesses = list(choices.controls), list(choices.witnesses)
+    for address in collector.addresses:
+        for transport, ports in ((Transport.TCP, collector.tcp), (Transport.UDP, collector.udp)):
+            denied = True
+            for port in sorted(ports, key=lambda port: (_RANK.get(port, len(_RANK)), port)):
+                endpoint = Endpoint(Destination(None, address, port), transport)
+                if decide(policies, endpoint.destination, Channel(transport.value)).action is Action.ALLOW:
+                    controls.append(endpoint)
+                elif denied:
+                    witnesses.append(endpoint)
+                    denied = False
+    return replace(choices, collector=collector, controls=tuple(controls), witnesses=tuple(witnesses))
+
+
+def _collector(transport: Transport) -> Generator:
+    """Every port that it says it listens on and that is neither control nor witness."""
+
+    def generate(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+        far = choices.collector
+        ports = () if far is None else far.tcp if transport is Transport.TCP else far.udp
+        taken = {(e.destination, e.transport) for e in (*choices.controls, *choices.witnesses)}
+        for address in far.addresses if far is not None else ():
+            for port in ports:
+                destination = Destination(None, address, port)
+                if (destination, transport) not in taken:
+                    yield Target(destination, answers=True)
+
+    return generate
+
+
+def _collector_ports(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+    """The collector on the row's own ports; with a name of its zone as server name, where the row has names."""
+    far = choices.collector
+    if far is None:
+        return
+    names: tuple[str | None, ...] = tuple(in_zone(name, far) for name in spec.names) or (None,)
+    datagrams = spec.query is not None and spec.query.transport is Transport.UDP
+    open_ports = [port for port in spec.ports if port in (far.udp if datagrams else far.tcp)]
+    for address, port, name in product(far.addresses, open_ports, names):
+        yield Target(Destination(name, address, port), answers=True)
+
+
+def _through_proxy(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+    """Names of the collector's zone, which the configured proxy is asked for."""
+    for name in spec.names if choices.collector is not None else ():
+        for port in spec.ports:
+            yield Target(Destination(in_zone(name, choices.collector), None, port, Via.PROXY), forwards=True)
+
+
+def in_zone(name: str, collector: Collector | None) -> str:
+    """`name`, with the collector's zone in the place of `.example`."""
+    if collector is None or not name.endswith(ZONE_PLACE):
+        return name
+    return f"{name.removesuffix(ZONE_PLACE)}.{collector.zone}"
 
 
 def _random(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
@@ -181,6 +262,12 @@ GENERATORS: dict[str, Generator] = {
     "v4-mapped": _v4_mapped,
     "system-resolver": _system_resolver,
     "policy-resolvers": _policy_resolvers,
+    "docker-resolver": _fixed_resolver(_DOCKER_RESOLVER),
+    "vpc-resolver": _fixed_resolver(_VPC_RESOLVER),
+    "collector-tcp": _collector(Transport.TCP),
+    "collector-udp": _collector(Transport.UDP),
+    "collector-ports": _collector_ports,
+    "through-proxy": _through_proxy,
     "random-public": _random,
 }
 

@@ -23,6 +23,7 @@ from probe.model import (
 PLAN_SCHEMA: Final = "egress-probe.plan/1"
 ORDERS_SCHEMA: Final = "egress-probe.orders/1"
 EVIDENCE_SCHEMA: Final = "egress-probe.evidence/1"
+FAR_END_SCHEMA: Final = "egress-probe.far-end/1"
 
 
 # --- plan -------------------------------------------------------------------------------------------------------------
@@ -50,6 +51,7 @@ class Check:
     answers: bool = False  # somebody is known to answer there when it can be reached
     reserved: bool = False  # a registry entry says that nobody lives there
     skip: str | None = None  # why this row is not attempted
+    far_end: bool = False  # its token leads to the collector, if nothing stops it
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Plan:
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
     boundary: str | None = None  # where enforcement is expected to end: a hop's number, or a network
+    collector: "Collector | None" = None
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -194,6 +197,7 @@ class Data:
     http_status: int | None = None
     http_headers: tuple[str, ...] = ()
     token_echoed: bool = False
+    receipt: str | None = None  # what claims to be a collector's receipt (probe/receipts.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,7 @@ class Attempt:
     data: Data | None = None
     tls: Tls | None = None
     dns: DnsAnswer | None = None
+    late: tuple[DnsAnswer, ...] = ()  # other answers to the same question that came after the first
     tries: int = 1
     again: bool = False  # the closing attempt of a control, or a lone retry
 
@@ -330,3 +335,86 @@ class Evidence:
     end: End | None = None
     problems: tuple[str, ...] = ()
     spoiled: frozenset[int] = frozenset()  # checks whose lines contradict themselves or each other
+
+
+# --- far end ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """The operator's far end, as the URL that it printed tells. Its zone is delegated to it; no secret is in here."""
+
+    url: str  # of its API
+    zone: str
+    addresses: tuple[str, ...]
+    tcp: tuple[int, ...] = ()
+    udp: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A token of this run that the collector got, and stored before it answered. `time`: seconds since 1970, its clock.
+
+    `over` is what carried the channel: `tls` for DNS over TLS, `https` for DNS over HTTPS.
+    """
+
+    check: int
+    time: float
+    channel: Literal["tcp", "udp", "dns", "http", "tls"]
+    over: Literal["tcp", "udp", "tls", "https"]
+    source: str
+    port: int  # the source's
+    at: int  # the port that was asked for, before any redirection
+    type: str | None = None  # of a DNS question
+    name: str | None = None  # of a DNS question, or the server name of a TLS hello
+    syn: str | None = None  # IP and TCP headers of the SYN that arrived (TCP_SAVE_SYN), as hex
+
+
+@dataclass(frozen=True, slots=True)
+class HalfOpen:
+    """A SYN that arrived and whose answer was never acknowledged: a way out without a way back."""
+
+    time: float
+    source: str
+    port: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """A port of the collector at which a valid token, of whatever run, has arrived: nothing before it drops all."""
+
+    transport: Transport
+    version: int
+    port: int
+    last: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What the collector says of one run.
+
+    `lost`: arrivals that it could not store (and did not answer) or may have missed: at least 1 where it was started
+    anew after the run was registered. `sees_half_open`: whether its kernel tells it of half-open SYNs.
+    """
+
+    run_id: str
+    arrivals: tuple[Arrival, ...] = ()
+    half_open: tuple[HalfOpen, ...] = ()
+    reachable: tuple[Reachable, ...] = ()
+    lost: int = 0
+    forged: int = 0  # unverifiable arrivals since it started, of whatever source
+    sees_half_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FarEnd:
+    """What the controller knows from outside of the sandbox. It never passes through the inside.
+
+    `key`: the run's, as hex; without it no receipt can be told from a forged one. `problem`: why it could not be asked.
+    """
+
+    schema: Literal["egress-probe.far-end/1"]
+    key: str
+    said: Arrivals
+    problem: str | None = None

@@ -43,11 +43,17 @@ def read_evidence_text(path: str) -> str:
     return read_text(path, _LARGEST_EVIDENCE)
 
 
-def write_text(path: str, text: str) -> None:
-    """Write through a temporary file, so that a full disk or a stop never leaves half a report."""
+def write_text(path: str, text: str, private: bool = False) -> None:
+    """Write through a temporary file, so that a full disk or a stop never leaves half a report.
+
+    `private`: only its owner may read it.
+    """
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
     try:
+        if private:
+            partial.touch(mode=0o600)
+            partial.chmod(0o600)
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
     except OSError as error:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from probe import __version__
+from probe import __version__, arrived, farend, trust
+from probe.arrived import Arrived
 from probe.baseline import against_observed
 from probe.classify import Around, made_up_addresses
-from probe.documents import Check, Evidence, Plan, Record, Vantage
+from probe.documents import Check, Evidence, FarEnd, Plan, Record, Vantage
+from probe.farend import Reply
 from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, is_doubted, passes, refused_itself
-from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict
+from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict, Via
 from probe.paths import survey
 from probe.policies.decide import combined_default, decide
 from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
@@ -26,20 +28,23 @@ _KINDS = {
 }
 
 
-def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
-    """The report. The same plan and evidence give the same report."""
+def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven", far: FarEnd | None = None) -> Report:
+    """The report. The same plan and evidence, and the same word of the collector, give the same report."""
     vantage = evidence.start.vantage if evidence.start else None
     records = {n: record for n, record in evidence.records.items() if n not in evidence.spoiled}
     made_up = made_up_addresses((check, records.get(check.n)) for check in plan.checks)
     around = survey(((check, records.get(check.n)) for check in plan.checks), vantage)
-    rows = [_seen(check, records.get(check.n), plan, vantage, made_up, around) for check in plan.checks]
+    outer = arrived.gather(plan, far)
+    seen = (_seen(check, records.get(check.n), plan, vantage, made_up, around) for check in plan.checks)
+    rows = [arrived.adjusted(row, outer) for row in seen]
+    outer = trust.permitted(rows, outer)
     lost = evidence.calibration.lost_answer if evidence.calibration else None
-    known = gather(rows, vantage, around, plan.boundary, lost)
-    results = tuple(_result(row, known, evidence) for row in rows)
+    known = gather(rows, vantage, around, plan.boundary, lost, trust.unshown(rows, outer))
+    results = tuple(_result(row, known, evidence, outer) for row in rows)
     complete = bool(evidence.end and evidence.end.complete and not evidence.problems)
     return Report(
         schema=REPORT_SCHEMA,
-        evidence="self-reported",
+        evidence="far-end" if outer.asked else "self-reported",
         complete=complete,
         run=_run(plan, evidence),
         policy=PolicySummary(
@@ -51,7 +56,7 @@ def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven") -> Report:
         results=results,
         summary=summarise(results, fail_on, complete),
         problems=evidence.problems,
-        notes=plan.notes,
+        notes=plan.notes + trust.notes(plan, outer),
     )
 
 
@@ -71,6 +76,8 @@ def _seen(
 def _declared_for_addresses(check: Check, record: Record | None, plan: Plan) -> Check:
     """A name was planned; the policy may say something else of the addresses that it led to. The worst word counts."""
     if check.destination.host is None or check.query is not None or record is None or not plan.policies:
+        return check
+    if check.destination.via is Via.PROXY:  # the addresses are the proxy's
         return check
     led_to = {a.address for a in record.attempts if a.step in ("connect", "send") and a.address}
     said = {a: decide(plan.policies, replace(check.destination, address=a), check.channel) for a in sorted(led_to)}
@@ -105,8 +112,10 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _result(row: Seen, known: Knowledge, evidence: Evidence) -> Result:
+def _result(row: Seen, known: Knowledge, evidence: Evidence, outer: Arrived) -> Result:
     verdict, grade, why = _verdict(row, known, evidence)
+    if arrived.concerns(row, outer):
+        verdict, grade, why = _with_far_end(row, known, evidence, outer, (verdict, grade, why))
     check = row.check
     return Result(
         id=check.id,
@@ -140,6 +149,25 @@ def _verdict(row: Seen, known: Knowledge, evidence: Evidence) -> tuple[Verdict, 
         failure=observed.failure or "unknown_failure",
         reason=reason,
     )
+    return _withheld(found.verdict, row, known, evidence) or (found.verdict, found.grade, why)
+
+
+def _with_far_end(
+    row: Seen, known: Knowledge, evidence: Evidence, outer: Arrived, ordinary: tuple[Verdict, Grade | None, str]
+) -> tuple[Verdict, Grade | None, str]:
+    """What the far end makes of a row. A token that arrived speaks for itself, whatever the inside says."""
+    came = row.check.n in outer.arrivals
+    missing = not came and (row.record is None or row.observed.outcome in (Outcome.BROKEN, Outcome.NOT_RUN))
+    if missing:
+        return ordinary
+    reply = arrived.reply_of(row, outer, ordinary[:2])
+    belief, reason = trust.trust(row, outer, known.lost_answer if reply is Reply.NONE else None)
+    found = farend.look_up(row.check.declared.action, came, reply, belief, trust.is_relayed(row, outer))
+    if found.verdict is None:
+        if ordinary[0] is Verdict.UNPROVEN and row.check.far_end and found.end is farend.End.UNKNOWN:
+            return *ordinary[:2], f"{ordinary[2]} The far end proves nothing here: {reason}."
+        return ordinary
+    why = found.why.format(by=row.check.declared.by, reason=reason, how=arrived.how(row, outer))
     return _withheld(found.verdict, row, known, evidence) or (found.verdict, found.grade, why)
 
 

@@ -19,6 +19,8 @@ from probe.verdicts import SELF_TEST_PASSES
 Group = tuple[int, Transport]
 
 
+# Who answers on these is a server on the way: no sign of what lies beyond.
+_RELAYED = (Channel.DNS, Channel.PROXY)
 _AT_ONCE = (Outcome.NO_ROUTE, Outcome.DENIED)
 
 
@@ -86,22 +88,23 @@ def gather(
     around: Around,
     boundary: str | None = None,
     lost_answer: float | None = None,
+    no_witness: frozenset[int] = frozenset(),
 ) -> Knowledge:
-    """Everything that single rows are supported by."""
+    """Everything that single rows are supported by. `no_witness`: checks whose destination may not even be there."""
     known = Knowledge(isolated=_isolated(rows), around=around, boundary=boundary, lost_answer=lost_answer)
     for row in rows:
         if row.check.purpose is Purpose.SELF_TEST:
             _self_test(row, known)
-        elif row.check.purpose is Purpose.WITNESS:
+        elif row.check.purpose is Purpose.WITNESS and row.check.n not in no_witness:
             _witness(row, known)
-        elif row.check.repeat:
+        elif row.check.repeat and row.check.purpose is not Purpose.WITNESS and row.check.channel not in _RELAYED:
             _control(row, known, vantage)
     hosts = {_host(seen.check) for found in known.witnesses.values() for seen in found}
     for row in rows:
         _reserved(row, known)
         _alone(row, known)
     for row in rows:
-        if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS:
+        if _host(row.check) in hosts and row.check.purpose is not Purpose.WITNESS and row.check.n not in no_witness:
             for group in _groups_tried(row):
                 known.companions.setdefault((group, row.check.destination.port), []).append(row)
         if row.check.declared.action is Action.DENY and row.check.purpose is not Purpose.SELF_TEST:

@@ -136,7 +136,7 @@ WAYS = frozenset(("udp_unconnected", "tcp_fastopen", "mptcp_connect", "source_po
 class DnsResolver(StrEnum):
     """Whom a DNS query is sent to."""
 
-    SYSTEM = "system"  # each name server of /etc/resolv.conf, in order, until one answers
+    SYSTEM = "system"  # every name server of /etc/resolv.conf
     EXPLICIT = "explicit"  # the destination's own address
 
 
@@ -163,6 +163,8 @@ class Query:
     type: str
     resolver: DnsResolver = DnsResolver.SYSTEM
     transport: Transport = Transport.UDP
+    klass: Literal["IN", "CH"] = "IN"  # CHAOS asks a server about itself (RFC 4892)
+    hops: int | None = None  # sent with this TTL: only somebody so near can answer
     # The text that the operator's wildcard record holds: only the zone's own server can give it for a fresh name.
     expect: str | None = None
 

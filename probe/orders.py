@@ -1,9 +1,15 @@
 """Plan → Orders: what the inside is told. No expectation, no policy, no key; only nonces, deadlines and the latch."""
 
+import base64
+import hashlib
 from dataclasses import replace
 
 from probe.documents import ORDERS_SCHEMA, Check, Order, Orders, Plan
 from probe.tokens import token
+
+# RFC 1035 2.3.4: octets of a label, and of a name as it is written (255 on the wire).
+_LONGEST_LABEL = 63
+_LONGEST_NAME = 253
 
 
 def make_orders(plan: Plan, key: bytes, forbid_netns: str | None) -> Orders:
@@ -25,9 +31,26 @@ def _order(check: Check, nonce: str) -> Order:
         technique=check.technique,
         destination=replace(check.destination, host=host and host.replace("{token}", nonce)),
         token=nonce,
-        query=check.query and replace(check.query, name=check.query.name.replace("{token}", nonce)),
+        query=check.query and replace(check.query, name=_name(check.query.name, nonce)),
         http=check.http,
         self_test=check.self_test,
         early=check.early,
         repeat=check.repeat,
     )
+
+
+def _name(template: str, nonce: str) -> str:
+    """`{token}` becomes the nonce, `{chunks}` as many labels of full length as a name may have before it.
+
+    As real exfiltration sends its data, but these are digests of the nonce, and nothing else.
+    """
+    name = template.replace("{token}", nonce)
+    if "{chunks}" not in name:
+        return name
+    room = (_LONGEST_NAME - len(name.replace("{chunks}.", ""))) // (_LONGEST_LABEL + 1)
+    return name.replace("{chunks}", ".".join(_chunk(nonce, place) for place in range(max(room, 1))))
+
+
+def _chunk(nonce: str, place: int) -> str:
+    digest = hashlib.sha512(f"{nonce}/{place}".encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:_LONGEST_LABEL]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from probe.addresses import MOST_ADDRESSES, MOST_SERVERS
-from probe.destinations import GENERATORS, Choices, Target, nobody_lives_at
-from probe.documents import PLAN_SCHEMA, Budget, Check, Plan, Settings, Traits
+from probe.destinations import GENERATORS, Choices, Target, in_zone, nobody_lives_at
+from probe.documents import PLAN_SCHEMA, Budget, Check, Collector, Plan, Settings, Traits
 from probe.model import (
     WAYS,
     Action,
@@ -24,7 +24,7 @@ from probe.model import (
     SelfTest,
 )
 from probe.policies.decide import decide
-from probe.scenario import CheckSpec, Scenario
+from probe.scenario import PERMITTED, CheckSpec, Scenario
 from probe.timing import (
     ALONE,
     BANNER,
@@ -76,6 +76,7 @@ class Inputs:
     traits: Mapping[str, Traits]
     notes: tuple[str, ...] = ()
     boundary: str | None = None
+    collector: Collector | None = None
 
 
 def make_plan(inputs: Inputs) -> Plan:
@@ -96,6 +97,7 @@ def make_plan(inputs: Inputs) -> Plan:
         checks=tuple(checks),
         notes=inputs.notes,
         boundary=inputs.boundary,
+        collector=inputs.collector,
     )
 
 
@@ -125,7 +127,10 @@ def _scenario_checks(inputs: Inputs) -> Iterator[Check]:
     for scenario in inputs.scenarios:
         for spec in scenario.check:
             for target in GENERATORS[spec.destinations](spec, inputs.policies, inputs.choices):
-                yield _check(scenario, spec, target, inputs)
+                check = _check(scenario, spec, target, inputs)
+                # A permitted name that no policy permits is one more denied name, and there are enough of them.
+                if not _permitted(check) or check.declared.action is Action.ALLOW:
+                    yield check
 
 
 def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) -> Check:
@@ -137,7 +142,10 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     allowed = declared.action is Action.ALLOW
     # What is expected to answer calibrates the others, and must still answer when they are done. A witness is tried
     # again then, alone: a limit on new connections may have stopped it in the crowd.
-    control = target.purpose is Purpose.CONTROL or (allowed and target.answers)
+    far = inputs.choices.collector
+    leads = _leads(target, query, far)
+    theirs = far is not None and target.destination.address in far.addresses
+    control = target.purpose is Purpose.CONTROL or (allowed and (target.answers or leads))
     witness = target.purpose is Purpose.WITNESS and spec.technique in _REPEATED
     return Check(
         n=0,
@@ -153,20 +161,42 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
         query=query,
         http=spec.http,
         early=spec.early or control,
-        repeat=control or witness,
+        # What a lossy or a limited resolver swallowed once, it may pass on when it is asked again.
+        repeat=control or witness or (leads and query is not None),
         answers=target.answers,
-        reserved=target.unreal or nobody_lives_at(target.destination),
+        reserved=target.unreal or (nobody_lives_at(target.destination) and not theirs and not leads),
         skip=target.skip,
+        far_end=leads,
     )
+
+
+def _permitted(check: Check) -> bool:
+    """Whether its name is one of those that are for the operator's allow-list."""
+    name = check.query.name if check.query is not None else check.destination.host or ""
+    return check.far_end and f".{PERMITTED}." in name
+
+
+def _leads(target: Target, query: Query | None, collector: Collector | None) -> bool:
+    """Whether the row's token comes to the collector, if nothing stops it."""
+    if collector is None:
+        return False
+    if query is not None and not (query.klass == "IN" and query.name.endswith(f".{collector.zone}")):
+        return False
+    if query is not None and query.hops is not None:  # it dies on the way by our own will
+        return False
+    return target.forwards or target.destination.address in collector.addresses
 
 
 def _query(spec: CheckSpec, target: Target, choices: Choices) -> Query | None:
     if spec.query is None:
         return None
     resolver = DnsResolver.SYSTEM if target.destination.address is None else DnsResolver.EXPLICIT
-    asked = Query(spec.query.name, spec.query.type, resolver, spec.query.transport)
+    given = spec.query
+    asked = Query(given.name, given.type, resolver, given.transport, klass=given.klass, hops=given.hops)
+    if choices.collector is not None and given.klass == "IN":
+        return replace(asked, name=in_zone(asked.name, choices.collector))
     # The operator's zone stands in for a name that nobody serves: only there can an answer prove anything.
-    if choices.zone is not None and spec.query.type == "TXT":
+    if choices.zone is not None and given.type == "TXT" and given.klass == "IN":
         return replace(asked, name=f"{{token}}.{choices.zone}", expect=ZONE_TEXT)
     return asked
 
@@ -200,10 +230,24 @@ def _sends(check: Check, traits: Traits) -> str:
 
 
 def _id(check: Check) -> str:
-    question = f"/{check.query.type}/{check.query.transport.value}" if check.query else ""
+    question = _question(check) if check.query else ""
     kind = f"/{check.self_test.value}" if check.self_test else ""
     way = f"/{check.technique}" if check.technique in WAYS else ""
     return f"{check.scenario}/{check.channel.value}/{check.destination}{question}{kind}{way}"
+
+
+def _question(check: Check) -> str:
+    """`/TXT/udp`, and what else sets one question apart from its like."""
+    query = check.query
+    assert query is not None
+    also = (
+        (query.name, query.klass == "CH"),
+        ("long", "{chunks}" in query.name),
+        (PERMITTED, _permitted(check)),
+        (f"ttl{query.hops}", query.hops is not None),
+        (check.http.method if check.http else "", check.http is not None),
+    )
+    return f"/{query.type}/{query.transport.value}" + "".join(f"/{word}" for word, there in also if there)
 
 
 def _numbered(checks: Sequence[Check]) -> list[Check]:

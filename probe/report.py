@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from probe.documents import Attempt, Calibration, Vantage
+from probe.documents import Arrival, Attempt, Calibration, Vantage
 from probe.model import (
     Action,
     Channel,
@@ -66,13 +66,26 @@ class Enforcer:
 
 
 @dataclass(frozen=True, slots=True)
+class FarEndSeen:
+    """What the collector got of one row (the first few arrivals), and what came back to the inside."""
+
+    arrived: bool
+    reply: Literal["receipt", "other", "at-home", "attributed", "as-target", "stopped", "none"]
+    arrivals: tuple[Arrival, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """What happened to one row. `failure` is OONI's df-007 vocabulary plus `operation_not_permitted`."""
+    """What happened to one row. `failure` is OONI's df-007 vocabulary plus `operation_not_permitted`.
+
+    `far_end`: where a collector was asked, and the row's token leads to it or arrived there.
+    """
 
     outcome: Outcome
     failure: str | None
     enforcer: Enforcer | None
     attempts: tuple[Attempt, ...] = ()
+    far_end: FarEndSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,25 @@ from probe.model import HttpRequest, Transport
 # Techniques whose protocol has no ports, and the generators that name destinations without one.
 PORTLESS = frozenset(("icmp_echo",))
 _WITHOUT_PORTS = frozenset(("documentation", "documentation-one", "reserved", "witness-hosts"))
+# Techniques that ask a DNS question, each by its own transport.
+ASKING = frozenset(("dns_query", "dns_over_tls", "dns_over_https"))
+# Parents that a run's own zone takes the place of, where there is a collector.
+ZONE_PLACE = ".example"
+PERMITTED = "permitted"  # the label under which names of the collector's zone are for the operator's allow-list
 
 
 @dataclass(frozen=True, slots=True)
 class QuerySpec:
-    """A DNS question; `{token}` in the name becomes the nonce."""
+    """A DNS question; `{token}` in the name becomes the nonce, `{chunks}` as many long labels as fit before it.
+
+    `hops`: the datagram dies there, so that only somebody so near can answer.
+    """
 
     name: str
-    type: Literal["TXT", "A", "AAAA"]
+    type: Literal["TXT", "A", "AAAA", "MX", "NULL", "CNAME", "HTTPS", "SVCB"]
     transport: Transport = Transport.UDP
+    klass: Literal["IN", "CH"] = "IN"
+    hops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,8 @@ class Scenario:
     source: tuple[str, ...]
     attack: tuple[str, ...]
     check: tuple[CheckSpec, ...]
-    opt_in: str | None = None  # the option without which it is not planned
+    # The option without which it is not planned.
+    opt_in: Literal["--random-public", "--collector", "--vpc-resolver"] | None = None
 
 
 def parse_scenario(path: str, text: str, techniques: frozenset[str], generators: frozenset[str]) -> Scenario:
@@ -81,12 +92,23 @@ def _check_spec(where: str, spec: CheckSpec, techniques: frozenset[str], generat
     ):
         if value not in known:
             raise UserError(f"{where}.{what}: unknown {value!r} (known: {', '.join(sorted(known))})")
-    if (spec.technique == "dns_query") != (spec.query is not None):
-        raise UserError(f"{where}.query: belongs to dns_query, and dns_query needs one")
+    if (spec.technique in ASKING) != (spec.query is not None):
+        raise UserError(f"{where}.query: belongs to {', '.join(sorted(ASKING))}, which need one")
+    if spec.query is not None:
+        _check_query(where, spec.technique, spec.query)
     _check_ports(where, spec)
     for place, name in enumerate(spec.names):
         if not re.fullmatch(r"(\{token\}|[a-z0-9-]+)(\.[a-z0-9-]+)*\.(invalid|example)", name):
             raise UserError(f"{where}.names[{place}]: {name!r} (expected a name under .invalid or .example)")
+
+
+def _check_query(where: str, technique: str, query: QuerySpec) -> None:
+    if query.transport is Transport.UDP and technique != "dns_query":
+        raise UserError(f"{where}.query.transport: {technique} goes over tcp")
+    if query.hops is not None and not (1 <= query.hops <= 255 and query.transport is Transport.UDP):
+        raise UserError(f"{where}.query.hops: {query.hops} (expected 1 to 255, over udp)")
+    if not re.fullmatch(r"(\{chunks\}\.)?(\{token\}|[a-z0-9_-]+)(\.[a-z0-9-]+)*", query.name):
+        raise UserError(f"{where}.query.name: {query.name!r} (expected labels, one of them {{token}} perhaps)")
 
 
 def _check_ports(where: str, spec: CheckSpec) -> None:

@@ -363,3 +363,21 @@ def test_a_raw_syn() -> None:
     injected = replace(raw("rst", 64), raw=(*raw("rst", 64).raw, *raw("syn-ack", 63).raw))
     assert look(injected) == ("intercepted", "middlebox")
     assert look(attempt(step="raw")) == ("silent", None)
+
+
+def test_a_query_that_is_to_die_at_the_next_hop_says_nothing_when_it_does() -> None:
+    query = replace(QUERY, resolver=DnsResolver.EXPLICIT, hops=1)
+    assert ask(query, result="silent") is Outcome.NAME_UNRESOLVED
+    died = {"result": "error", "error": "EHOSTUNREACH", "stage": "receive", "icmp": Icmp(11, 0, GW), "hops": 1}
+    assert ask(query, **died) is Outcome.NAME_UNRESOLVED
+    assert ask(query, result="error", error="ENETUNREACH", stage="connect") is Outcome.NO_ROUTE
+    answer = DnsAnswer("x", "TXT", "NXDOMAIN", False, False)
+    assert ask(query, reserved=True, result="answered", dns=answer) is Outcome.INTERCEPTED
+
+
+def test_two_answers_to_one_datagram_have_two_senders() -> None:
+    first, other = dns("NXDOMAIN"), dns("NOERROR", '"egress-probe"')
+    answered = {"result": "answered", "dns": first, "late": (other,)}
+    assert ask(QUERY, **answered) is Outcome.INTERCEPTED
+    assert ask(QUERY, **answered, tries=2) is Outcome.NAME_UNRESOLVED  # the second may answer the second datagram
+    assert ask(replace(QUERY, expect="egress-probe"), **answered) is Outcome.REACHED

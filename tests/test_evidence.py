@@ -10,11 +10,25 @@ from hypothesis import strategies as st
 
 from probe.codec import to_line
 from probe.contradictions import contradicts
-from probe.documents import Calibration, Counters, Data, DnsAnswer, End, Icmp, Plan, Record, Start, TcpInfo, Tls
+from probe.documents import (
+    Attempt,
+    Calibration,
+    Check,
+    Counters,
+    Data,
+    DnsAnswer,
+    End,
+    Icmp,
+    Plan,
+    Record,
+    Start,
+    TcpInfo,
+    Tls,
+)
 from probe.errors import UserError
 from probe.evidence import LONGEST_LINE, read_evidence
 from probe.judge import judge
-from probe.model import Query
+from probe.model import Channel, Destination, DnsResolver, Query, Transport, Via
 from tests.make import RUN_ID, UDP, VANTAGE, attempt, check, plan
 
 PLAN = plan(check(n=1), check("198.51.100.1", n=2))
@@ -127,6 +141,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"result": "silent", "step": "twin", "transport": UDP, "tcp": TcpInfo(2, 1, 0, 0)}, "TCP_INFO of another protocol"),
     ({"result": "silent", "counters": Counters(-1, 0)}, "a counter that ran backwards"),
     ({"result": "silent", "step": "twin"}, "a step twin over tcp, which tcp_connect does not take here"),
+    ({"result": "connected", "late": (DnsAnswer("x", "A", "NOERROR", True, False),)}, "a second answer without a first"),
+    ({"result": "answered", "step": "talk", "data": Data(9, "reply", "x", receipt="v1,tcp,10.0.0.1,1,aaaaaaaaaaaaaaaaaaaaaaaaaa")}, "a receipt that is longer than what was read"),
 ]  # fmt: skip
 
 
@@ -167,6 +183,112 @@ def test_an_answer_to_another_question() -> None:
 
     assert answered("abc.x.example") is None
     assert answered("abc.y.example") == answered("abc.x.example", "A") == "an answer to another question"
+
+
+def asking(name: str, technique: str = "dns_query", **more: Any) -> Check:
+    query = Query(name, "TXT", DnsResolver.EXPLICIT, **more)
+    return check("203.0.113.53", 53, technique=technique, channel=Channel.DNS, query=query)
+
+
+def query_attempt(**facts: Any) -> Attempt:
+    base = {"step": "query", "transport": UDP, "result": "silent"}
+    return attempt(**{**base, "address": "203.0.113.53", "port": 53, **facts})
+
+
+def told(name: str, *records: str, rcode: str = "NOERROR", kind: str = "TXT") -> DnsAnswer:
+    return DnsAnswer(name, kind, rcode, True, False, records)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "fits"),
+    [
+        ("{token}.x.example", "abc.x.example", True),
+        ("{token}.x.example.", "ABC.X.Example", True),
+        ("{token}.x.example", "x.example", False),
+        ("{chunks}.{token}.x.example", "aa.bb.abc.x.example", True),
+        ("{token}.{chunks}.x.example", "abc.aa.bb.y.example", False),
+        ("a.{token}.x.example", "a.abc.x.example", True),
+        ("version.bind", "version.bind", True),
+        ("version.bind", "not.version.bind", False),
+        ("{token}", "anything", True),
+    ],
+)
+def test_the_name_of_an_answer(asked: str, name: str, fits: bool) -> None:
+    made = query_attempt(result="answered", dns=told(name))
+    words = None if fits else "an answer to another question"
+    assert contradicts(asking(asked), Record(1, (made,))) == words
+
+
+def test_a_limit_on_hops_is_the_questions_own() -> None:
+    near, plain = asking("x.example", hops=1), asking("x.example")
+    over_tcp = asking("x.example", hops=1, transport=Transport.TCP)
+    for row, facts, words in (
+        (near, {"hops": 1}, None),
+        (near, {}, "a question without its limit on hops"),
+        (near, {"hops": 2}, "a question without its limit on hops"),
+        (plain, {"hops": 1}, "a limit on hops where none is set"),
+        (plain, {"least": 255}, "a limit on hops where none is set"),
+        (over_tcp, {"transport": Transport.TCP}, None),
+        (over_tcp, {"transport": Transport.TCP, "hops": 1}, "a limit on hops where none is set"),
+    ):
+        assert contradicts(row, Record(1, (query_attempt(**facts),))) == words
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        ((told("x.example", '"b"'),), None),
+        ((told("x.example", rcode="NXDOMAIN"), told("x.example", '"b"'), told("x.example", '"c"')), None),
+        ((told("x.example", '"a"'),), "a second answer that says the same"),
+        ((told("x.example", '"b"'), told("x.example", '"b"')), "a second answer that says the same"),
+        ((told("y.example", '"b"'),), "a second answer to another question"),
+        ((told("x.example", "192.0.2.1", kind="A"),), "a second answer to another question"),
+        (tuple(told("x.example", f'"{n}"') for n in range(5)), "more second answers than are listened for"),
+    ],
+)
+def test_second_answers(late: tuple[DnsAnswer, ...], words: str | None) -> None:
+    made = query_attempt(result="answered", dns=told("x.example", '"a"'), late=late)
+    assert contradicts(asking("x.example"), Record(1, (made,))) == words
+
+
+def test_second_answers_come_by_datagram() -> None:
+    facts = {
+        "transport": Transport.TCP,
+        "result": "answered",
+        "dns": told("x.example"),
+        "late": (told("x.example", "b"),),
+    }
+    row = asking("x.example", transport=Transport.TCP)
+    assert contradicts(row, Record(1, (query_attempt(**facts),))) == "a second answer without a first"
+
+
+@pytest.mark.parametrize("technique", ["dns_over_tls", "dns_over_https"])
+def test_dns_inside_tls(technique: str) -> None:
+    row = asking("{token}.x.example", technique, transport=Transport.TCP)
+    connect = query_attempt(step="connect", result="connected", transport=Transport.TCP)
+    answered = query_attempt(result="answered", transport=Transport.TCP, tls=Tls(True), dns=told("a.x.example"))
+    assert contradicts(row, Record(1, (connect, answered))) is None
+    assert contradicts(row, Record(1, (answered,))) == "a conversation without a connection"
+    over_udp = query_attempt(result="answered", dns=told("a.x.example"))
+    assert (
+        contradicts(row, Record(1, (connect, over_udp)))
+        == f"a step query over udp, which {technique} does not take here"
+    )
+    assert contradicts(row, Record(1, (), not_run="tired")) == "not run, by a technique that always can"
+
+
+def test_through_a_proxy_the_place_is_the_insides_own() -> None:
+    there = Destination("{token}.x.example", None, 443, Via.PROXY)
+    row = check(technique="proxy_connect", channel=Channel.PROXY, destination=there)
+    connect = attempt("connected", "127.0.0.1", 3128)
+    said = attempt("answered", "127.0.0.1", 3128, step="talk", data=Data(20, "reply", "x", http_status=200))
+    assert contradicts(row, Record(1, (connect, said, said))) is None
+    assert contradicts(row, Record(1, (), not_run="no proxy is configured here")) is None
+    assert contradicts(row, Record(1, (said,))) == "a conversation without a connection"
+    assert contradicts(row, Record(1, (attempt("connected", "127.0.0.1", None),))) == "an attempt to no port"
+    assert contradicts(row, Record(1, (attempt(step="query", transport=UDP),))) is not None
+    direct = check(None, 443, technique="proxy_connect", host="{token}.x.example")
+    assert contradicts(direct, Record(1, (connect,))) == "an attempt to port 3128, not to 443"
 
 
 # --- stored files ---

@@ -8,10 +8,10 @@ import pytest
 
 from probe.cli.planning import Request, choose, plan_with
 from probe.destinations import GENERATORS, Choices, Endpoint
-from probe.documents import Check, Plan
+from probe.documents import Check, Collector, Plan
 from probe.errors import UserError
 from probe.files import load_scenarios, parse_scenario_file, scenario_names
-from probe.model import Action, Destination, Policy, Purpose, Transport
+from probe.model import Action, Channel, Destination, Policy, Purpose, Transport
 from probe.orders import make_orders
 from probe.policies import Context, parse_policy
 from probe.techniques import TECHNIQUES, all_traits, load
@@ -206,7 +206,7 @@ def test_orders_list_what_is_attempted_and_nothing_of_the_policy() -> None:
     made = planned(ENTRIES)
     orders = make_orders(made, KEY, "net:[1]")
     assert {order.n for order in orders.orders} == {check.n for check in made.checks if check.skip is None}
-    first = next(order for order in orders.orders if order.query)
+    first = next(order for order in orders.orders if order.query and order.query.klass == "IN")
     assert first.query is not None
     assert first.query.name.startswith(token(made.run_id, first.n, KEY))
     assert orders.forbid_netns == "net:[1]"
@@ -232,7 +232,7 @@ def test_every_scenario_is_loaded_and_every_generator_used() -> None:
 
 def test_choosing_nothing_chooses_all_but_opt_in() -> None:
     chosen = choose((), Choices(controls=(Endpoint(Destination(None, "203.0.113.9", 1), Transport.TCP),)))
-    assert {scenario.id for scenario in chosen} == set(scenario_names()) - {"random-public"}
+    assert {scenario.id for scenario in chosen} == {s.id for s in load_scenarios(()) if s.opt_in is None}
 
 
 GOOD = """
@@ -272,3 +272,131 @@ def test_mistakes_in_scenarios(path: str, text: str, line: str) -> None:
 
 def test_a_good_scenario() -> None:
     assert parse_scenario_file("x/mine.toml", GOOD).check[0].ports == (80,)
+
+
+# --- the collector ---
+
+FAR = Collector(
+    "https://203.0.113.53:8443", "exfil.test", ("203.0.113.53", "2001:db8:53::53"), (53, 80, 443, 853), (53,)
+)
+WITH_FAR = """
+default = "deny"
+[[allow]]
+cidr = "203.0.113.53"
+ports = [443]
+protocol = "tcp"
+[dns]
+policy = "restricted"
+allow = ["*.permitted.exfil.test"]
+"""
+
+
+def test_the_collector_is_control_and_witness() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    rows_to_it = [
+        c for c in made.checks if c.destination.address == "203.0.113.53" and c.scenario != "declared-entries"
+    ]
+    there = [c for c in rows_to_it if c.technique == "tcp_connect"]
+    assert {(c.destination.port, c.purpose) for c in there} == {
+        (443, Purpose.CONTROL), (80, Purpose.WITNESS), (53, Purpose.POLICY), (853, Purpose.POLICY)}  # fmt: skip
+    six = {
+        c.destination.port: c
+        for c in made.checks
+        if c.destination.address == FAR.addresses[1] and c.purpose is Purpose.WITNESS
+    }
+    assert set(six) == {443, 53}
+    assert six[53].channel is Channel.UDP
+    assert all(c.far_end and not c.reserved for c in (*there, *six.values()))
+    assert made.collector == FAR
+    assert made.notes == ()
+
+
+def test_names_stand_in_the_collectors_zone_and_permitted_ones_only_where_they_are() -> None:
+    names = {c.query.name for c in planned(WITH_FAR, collector=FAR).checks if c.query and c.far_end}
+    assert names == {"{token}.exfil.test", "{token}.permitted.exfil.test", "{chunks}.{token}.exfil.test"}
+    permitted = [c for c in planned(WITH_FAR, collector=FAR).checks if c.query and "permitted" in c.query.name]
+    assert permitted
+    assert all(c.declared.action is Action.ALLOW and c.early and c.repeat for c in permitted)
+    none = planned('default = "deny"', collector=FAR)
+    assert not any("permitted" in f"{c.query}{c.destination.host}" for c in none.checks)
+
+
+def test_every_type_and_every_way_of_dns_is_there() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    asked = {c.query.type for c in made.checks if c.query and c.far_end and c.destination.host == "system-resolver"}
+    assert asked == {"TXT", "A", "AAAA", "MX", "NULL", "CNAME", "HTTPS", "SVCB"}
+    ids = {c.id for c in made.checks}
+    for wanted in (
+        "dns-other-resolvers/dns/203.0.113.53:53/TXT/tcp",
+        "dns-other-resolvers/dns/127.0.0.11:53/TXT/udp",
+        "dns-encrypted/dns/203.0.113.53:853/TXT/tcp",
+        "dns-encrypted/dns/203.0.113.53:443/TXT/tcp/GET",
+        "dns-interception/dns/203.0.113.53:53/TXT/udp/ttl1",
+        "dns-interception/dns/198.51.100.44:53/TXT/udp/id.server",
+        "dns-long-labels/dns/system-resolver:53/TXT/udp/long",
+        "far-end/dns/system-resolver:53/TXT/udp/permitted",
+        "far-end/tls/203.0.113.53:443",
+        "dns-through-proxy/proxy/{token}.exfil.test:443",
+    ):
+        assert wanted in ids
+    assert not any("#" in i for i in ids if not i.startswith("self-test")), sorted(i for i in ids if "#" in i)
+
+
+def test_only_ports_that_the_collector_listens_on_are_tried() -> None:
+    made = planned(WITH_FAR, collector=replace(FAR, tcp=(443,), udp=()))
+    assert {c.destination.port for c in made.checks if c.destination.address == FAR.addresses[0]} == {443}
+    short = planned(WITH_FAR, scenarios=("dns-long-labels",), collector=FAR)
+    assert rows(short, "far-end")
+
+
+def test_the_vpc_resolver_is_asked_for() -> None:
+    there = "169.254.169.253"
+    assert not any(c.destination.address == there for c in planned(WITH_FAR, collector=FAR).checks)
+    assert any(c.destination.address == there for c in planned(WITH_FAR, collector=FAR, vpc_resolver=True).checks)
+
+
+def test_dns_over_https_to_an_allowed_host_is_its_https() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    said = {c.id: c.declared.action for c in made.checks}
+    assert said["dns-encrypted/dns/203.0.113.53:443/TXT/tcp/POST"] is Action.ALLOW
+    assert said["dns-encrypted/dns/203.0.113.53:853/TXT/tcp"] is Action.DENY
+    assert said["dns-other-resolvers/dns/203.0.113.53:53/TXT/udp"] is Action.DENY
+
+
+def test_long_labels_are_digests_of_the_nonce_and_names_fit() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    orders = make_orders(made, KEY, None)
+    for order in orders.orders:
+        if order.query is not None:
+            assert len(order.query.name) <= 253
+            assert all(len(label) <= 63 for label in order.query.name.split("."))
+            assert "{" not in order.query.name
+    long = next(o for o in orders.orders if o.query and len(o.query.name) > 150)
+    assert long.query is not None
+    assert long.query.name.endswith(f".{long.token}.exfil.test")
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ('technique = "dns_over_tls"\nquery = { name = "{token}.example", type = "TXT" }', "query.transport: dns_over_tls goes over tcp"),
+        ('technique = "dns_query"\nquery = { name = "{token}.example", type = "TXT", hops = 0 }', "query.hops: 0 (expected 1 to 255"),
+        ('technique = "dns_query"\nquery = { name = "a b", type = "TXT" }', "query.name: 'a b'"),
+        ('technique = "dns_query"\nquery = { name = "x.example", type = "ANY" }', "query.type: expected one of"),
+        ('technique = "tcp_connect"\nquery = { name = "x.example", type = "TXT" }', "query: belongs to dns_over_https, dns_over_tls, dns_query"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_questions(line: str, wrong: str) -> None:
+    text = GOOD.split("[[check]]")[0] + f'[[check]]\n{line}\ndestinations = "system-resolver"\nproves = "p"\n'
+    with pytest.raises(UserError) as caught:
+        parse_scenario_file("mine.toml", text)
+    assert wrong in str(caught.value)
+
+
+def test_what_dies_on_the_way_or_carries_no_token_is_no_row_of_the_far_end() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    odd = [c for c in made.checks if c.query and (c.query.hops or c.query.klass == "CH")]
+    assert odd
+    assert not any(c.far_end for c in odd)
+    zoned = planned(zone="exfil.test")
+    assert {c.query.name for c in zoned.checks if c.query and c.query.klass == "CH"} == {"version.bind", "id.server"}

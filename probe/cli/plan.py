@@ -7,6 +7,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
+from probe.cli.far import from_url
 from probe.cli.options import policy_options, scenario_options
 from probe.cli.planning import Request, plan_for
 from probe.cli.run import write_plan
@@ -21,7 +22,7 @@ from reports.style import clean
 @policy_options
 @scenario_options
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def plan(form: str, plan_out: str | None, **options: Any) -> int:
+def plan(form: str, plan_out: str | None, collector: str | None, **options: Any) -> int:
     """List what `run` would send: destination, technique, bytes, and what the policy declares. Sends nothing.
 
     \b
@@ -29,7 +30,7 @@ def plan(form: str, plan_out: str | None, **options: Any) -> int:
       egress-probe plan --policy egress-policy.toml
       egress-probe plan --policy openclaw.json --scenario dns-txt-exfiltration --format json
     """
-    made = plan_for(Request(**options))
+    made = plan_for(Request(**options, collector=None if collector is None else from_url(collector)))
     if plan_out is not None:
         write_plan(made, plan_out)
     click.echo(json.dumps(encode(made), indent=1) if form == "json" else _table(made))

@@ -9,8 +9,8 @@ import click
 
 from probe.checks import findings
 from probe.cli.options import boundary, endpoint
-from probe.destinations import Choices, Endpoint
-from probe.documents import Plan, Settings
+from probe.destinations import Choices, Endpoint, with_collector
+from probe.documents import Collector, Plan, Settings
 from probe.errors import UserError
 from probe.files import load_scenarios, read_policies, usual_places
 from probe.hostfacts import gather
@@ -47,6 +47,8 @@ class Request:
     boundary: str | None = None
     walk: bool = True
     scan_signature: bool = False
+    collector: Collector | None = None
+    vpc_resolver: bool = False
 
 
 def plan_for(request: Request, default_witness: bool = True) -> Plan:
@@ -60,7 +62,7 @@ def plan_with(found: tuple[Policy, ...], request: Request, default_witness: bool
     run_id = new_run_id(int(now * 1000))
     choices = _choices(request, run_id, found, default_witness)
     notes = []
-    if choices.witnesses and not request.witnesses:
+    if choices.witnesses and not request.witnesses and request.collector is None:
         notes.append(f"no --witness was given: {choices.witnesses[0].destination} is used")
     return make_plan(
         Inputs(
@@ -82,6 +84,7 @@ def plan_with(found: tuple[Policy, ...], request: Request, default_witness: bool
             traits=all_traits(),
             notes=tuple(notes),
             boundary=None if request.boundary is None else boundary(request.boundary),
+            collector=request.collector,
         )
     )
 
@@ -100,31 +103,40 @@ def _choices(request: Request, run_id: str, policies: tuple[Policy, ...], defaul
         declared = decide(policies, witness.destination, Channel(witness.transport.value))
         if declared.action is Action.ALLOW:
             raise UserError(f"--witness {text}: {declared.by} allows it (a witness must be denied)")
-    if not witnesses and default_witness:
+    if not witnesses and default_witness and request.collector is None:
         denied = decide(policies, DEFAULT_WITNESS.destination, Channel.TCP).action is Action.DENY
         witnesses = (DEFAULT_WITNESS,) if denied else ()
     zone = None if request.zone is None else domain_pattern(request.zone, "--zone")
     if zone is not None and zone.startswith("*."):
         raise UserError(f"--zone {request.zone}: name the zone itself, without *.")
-    return Choices(
+    choices = Choices(
         controls=tuple(endpoint(text, "--control") for text in request.controls),
         witnesses=witnesses,
-        own_witnesses=bool(request.witnesses),
+        own_witnesses=bool(request.witnesses or request.collector),
         zone=zone,
         random_public=request.random_public,
         seed=request.seed or run_id,
+        vpc_resolver=request.vpc_resolver,
     )
+    return choices if request.collector is None else with_collector(choices, policies, request.collector)
 
 
 def choose(names: tuple[str, ...], choices: Choices) -> tuple[Scenario, ...]:
     """The chosen scenarios. Controls and witnesses are always there: without them silence means nothing."""
     every = {scenario.id: scenario for scenario in load_scenarios(())}
     wanted = load_scenarios(names)
-    chosen = [s for s in wanted if s.opt_in is None or (s.id == "random-public" and choices.random_public)]
+    given = {
+        "--random-public": bool(choices.random_public),
+        "--collector": choices.collector is not None,
+        "--vpc-resolver": choices.vpc_resolver,
+    }
+    chosen = [s for s in wanted if s.opt_in is None or given[s.opt_in]]
     if names and len(chosen) < len(set(names)):
         missing = next(s for s in wanted if s not in chosen)
         raise UserError(f"--scenario {missing.id}: needs {missing.opt_in} as well")
     present = {scenario.id for scenario in chosen}
+    if choices.collector is not None and "far-end" not in present:
+        chosen.append(every["far-end"])  # its permitted tokens are what makes nothing-arrived mean something
     added = [("latency-baseline", "control-"), ("undeclared-domains", "witness-")]
     if not choices.controls:
         added.append(("declared-entries", "declared-"))  # its allow entries are the controls

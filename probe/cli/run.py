@@ -10,6 +10,7 @@ import click
 import trio
 
 from probe import latch
+from probe.cli.far import FarSide, far_end
 from probe.cli.options import (
     check_outputs,
     check_writable,
@@ -20,23 +21,33 @@ from probe.cli.options import (
 )
 from probe.cli.planning import Request, plan_for
 from probe.cli.progress import Progress
-from probe.codec import encode
-from probe.documents import Plan
+from probe.codec import encode, to_line
+from probe.documents import Evidence, FarEnd, Plan
 from probe.errors import UserError, first_user_error
 from probe.evidence import Reader
+from probe.farclient import wait_and_read
 from probe.files import write_text
 from probe.judge import judge
 from probe.orders import make_orders
-from probe.report import Report
 from probe.tokens import new_key
+
+# Seconds beyond its budget for which a run stays registered at the collector.
+_GRACE = 120.0
 
 
 @click.command(short_help="Try the paths and judge them.")
 @policy_options
 @scenario_options
 @click.option("--evidence-out", metavar="FILE", help="Write the raw evidence, one JSON line per check.")
+@click.option("--arrivals-out", metavar="FILE", help="Write what the collector saw, for `judge --arrivals`.")
+@click.option(
+    "--collector-token-file",
+    metavar="FILE",
+    help="The collector's bearer token (default: the variable EGRESS_PROBE_COLLECTOR_TOKEN).",
+)
 @output_options
 def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None, evidence_out: str | None,
+        arrivals_out: str | None, collector: str | None, collector_token_file: str | None,
         **options: Any) -> int:  # fmt: skip
     """Try the planned paths from inside this sandbox, and say for each whether the declared policy holds.
 
@@ -45,23 +56,40 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
       egress-probe run --policy egress-policy.toml --control api.example.com:443
       egress-probe run --policy openclaw.json --scenario documentation-ranges --format json
       egress-probe run --policy p.toml --plan-out plan.json --evidence-out evidence.jsonl
+      egress-probe run --policy p.toml --collector "https://203.0.113.53:8443/?zone=…#sha256=…"
 
     Exit codes: 0 every check conforms, 1 a leak or an over-block, 2 usage or configuration, 3 something that should be
     proven was not.
     """
     check_outputs(form, outputs)
-    for path in (plan_out, evidence_out):
+    for path in (plan_out, evidence_out, arrivals_out):
         if path is not None:
             check_writable(path)
     forbid = latch.from_environment(os.environ)
     latch.check(forbid)
-    plan = plan_for(Request(**options))
+    far = None if collector is None else far_end(collector, collector_token_file, os.environ)
+    if arrivals_out is not None and far is None:
+        raise UserError(f"--arrivals-out {arrivals_out}: there is no --collector whose arrivals could be written")
+    plan = plan_for(Request(**options, collector=far.collector if far else None))
     if plan_out is not None:
         write_plan(plan, plan_out)
+    key = new_key()
+    if far is not None:
+        far.client.register(plan.run_id, key, plan.budget.seconds + _GRACE, far.collector)
     copy = EvidenceFile(evidence_out)
-    status = print_report(_attempt(plan, forbid, copy, fail_on), form, outputs)
+    evidence = _attempt(plan, key, forbid, copy)
+    seen = None if far is None else _await_arrivals(key, far)
+    status = print_report(judge(plan, evidence, fail_on, seen), form, outputs)
+    if arrivals_out is not None:
+        write_text(arrivals_out, to_line(seen) + "\n", private=True)
     copy.check()
     return status
+
+
+def _await_arrivals(key: bytes, far: FarSide) -> FarEnd:
+    if sys.stderr.isatty():
+        click.echo("waiting for late arrivals at the collector …", err=True)
+    return wait_and_read(far.client, key)
 
 
 class EvidenceFile:
@@ -107,10 +135,10 @@ def write_plan(plan: Plan, path: str) -> None:
     write_text(path, json.dumps(encode(plan), indent=1) + "\n")
 
 
-def _attempt(plan: Plan, forbid: str | None, copy: EvidenceFile, fail_on: str) -> Report:
+def _attempt(plan: Plan, key: bytes, forbid: str | None, copy: EvidenceFile) -> Evidence:
     from probe.run import run_in_place
 
-    orders = make_orders(plan, new_key(), forbid)
+    orders = make_orders(plan, key, forbid)
     reader = Reader(plan)
     with Progress(len(orders.orders), sys.stderr) as progress:
 
@@ -130,4 +158,4 @@ def _attempt(plan: Plan, forbid: str | None, copy: EvidenceFile, fail_on: str) -
                 raise
             # A filter that forbids send(): the loop's own socket cannot wake it.
             raise UserError(f"the event loop cannot run in this sandbox: {error.__cause__.strerror}") from None
-    return judge(plan, reader.done(), fail_on)
+    return reader.done()

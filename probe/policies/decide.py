@@ -16,6 +16,8 @@ _TRANSPORT = {
     Channel.UDP: Transport.UDP,
 }
 
+_DNS_PORT = 53
+
 _NOTHING = Declared(Action.UNDECLARED, "no policy was found")
 
 
@@ -72,7 +74,9 @@ def _dns(policy: Policy, destination: Destination, query: Query) -> Declared:
     # A query to a resolver of the probe's own choice is also a packet to that address.
     if query.resolver is DnsResolver.EXPLICIT:
         packet = _first(policy, destination, query.transport)
-        if packet is not None and (packet.action is Action.DENY or policy.dns is None):
+        # DNS over HTTPS to an allowed host is that host's HTTPS: what `[dns]` says is about port 53.
+        by_rule = policy.dns is None or destination.port != _DNS_PORT
+        if packet is not None and (packet.action is Action.DENY or by_rule):
             return packet
     if policy.dns is None:
         return _dns_absent(policy, query)
