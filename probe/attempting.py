@@ -121,6 +121,8 @@ def family_of(attempt: Attempt) -> int:
 
 
 def _answered(attempt: Attempt) -> bool:
+    if attempt.dns is not None:
+        return attempt.step == "query" and bool(attempt.dns.records)  # a resolver's "no" is no control's answer
     return attempt.step in ("connect", "send") and attempt.result in ("connected", "answered")
 
 

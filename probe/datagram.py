@@ -1,12 +1,14 @@
 """One datagram exchange on a connected UDP socket, so that ICMP errors and answers come back to us, and nothing else.
 
 The first answer that `wanted` takes ends it. A datagram may be lost, so it is sent again at each time of `schedule`.
+Who lingers hears what comes after it: an answer that was forged on the way is there before the real one.
 """
 
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import trio
@@ -17,6 +19,14 @@ from probe.sockets import has_route, icmp_error, open_socket, os_error, own_addr
 
 # Seconds after the start at which the datagram is sent; the first is 0.
 TWICE = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Linger:
+    """After the first answer: `heard` gets whatever else the same address and port send within so many seconds."""
+
+    seconds: float
+    heard: Callable[[bytes], None]
 
 
 async def exchange(
@@ -30,6 +40,7 @@ async def exchange(
     total: float,
     schedule: Sequence[float] = TWICE,
     factory: Callable[[int, int], socket.socket] = open_socket,
+    linger: Linger | None = None,
 ) -> tuple[Attempt, bytes | None]:
     """The attempt, and the answer's bytes. `leave` is awaited before each packet; False when none is left."""
     begin = trio.current_time()
@@ -69,9 +80,19 @@ async def exchange(
                 made = replace(made, result="error", stage="receive", error=os_error(OSError(late, "")),
                                icmp=icmp_error(plain))  # fmt: skip
         made = replace(made, elapsed=trio.current_time() - begin, source=own_address(plain))
-    if answer is not None:
-        made = replace(made, result="answered")
+        if answer is not None:
+            made = replace(made, result="answered")
+            await _linger(sock, linger)
     return made, answer
+
+
+async def _linger(sock: trio.socket.SocketType, linger: Linger | None) -> None:
+    if linger is None:
+        return
+    # An error is no answer: whatever it says of this exchange came too late.
+    with trio.move_on_after(linger.seconds), suppress(OSError):
+        while True:
+            linger.heard(await sock.recv(65535))
 
 
 async def _receive(sock: trio.socket.SocketType, wanted: Callable[[bytes], bool]) -> bytes:

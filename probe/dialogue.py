@@ -28,7 +28,7 @@ from probe.sockets import (
     tcp_info,
     version,
 )
-from probe.talk import Leave
+from probe.stream import Leave
 from probe.words import PACKETS, Words
 
 _ANSWER = 2.0  # seconds for a handshake and an answer

@@ -6,8 +6,7 @@ spoke, the HTTP status and header names, the certificate. Who that was, is judge
 
 import functools
 import hashlib
-import re
-import socket
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -15,9 +14,11 @@ from typing import Literal
 
 import trio
 
+from probe import http1, receipts, stream
 from probe.documents import Attempt, Data, Tls
 from probe.model import HttpRequest
-from probe.sockets import connect, icmp_error, limited_socket, os_error, own_address, rst_on_close, version
+from probe.sockets import limited_socket
+from probe.stream import Leave
 from probe.timing import BANNER
 from probe.tls_layer import Layer
 
@@ -28,12 +29,11 @@ PACKETS = 4
 _ANSWER = 2.0  # seconds for a connection, a handshake, an answer
 _MOST = 16 * 1024  # bytes that are read of an answer
 _EXCERPT = 200
-_ALERT = 0x15  # TLS record type
-_STATUS = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})")
-
-
-# Waits for leave to start so many packets; False: the budget is spent.
-Leave = Callable[[int], Awaitable[bool]]
+ALERT = 0x15  # TLS record type
+_BODY = 0.5  # seconds for a body after its head: a receipt may stand in it
+# Seconds for a receipt after a TLS handshake that named the nonce: the far end waits a moment for a request first.
+_RECEIPT = 1.0
+USER_AGENT = "egress-probe (probe_type=egress_path_validation)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def http_request(request: HttpRequest, token: str, authority: str) -> bytes:
     lines = [
         f"{request.method} /egress-probe/{token} HTTP/1.1",
         f"Host: {authority}",
-        "User-Agent: egress-probe (probe_type=egress_path_validation)",
+        f"User-Agent: {USER_AGENT}",
         "Accept: */*",
         "Connection: close",
     ]
@@ -69,8 +69,8 @@ def http_request(request: HttpRequest, token: str, authority: str) -> bytes:
 
 def parse_answer(data: bytes, token: str, kind: Literal["banner", "reply"]) -> Data:
     """The facts of an answer. Total over any bytes."""
-    status = _STATUS.match(data)
-    head = data.split(b"\r\n\r\n", 1)[0] if status else b""
+    status = http1.STATUS.match(data)
+    head = data.split(http1.HEAD_END, 1)[0] if status else b""
     names = [line.split(b":", 1)[0].strip().lower() for line in head.split(b"\r\n")[1:] if b":" in line]
     return Data(
         bytes=len(data),
@@ -79,6 +79,7 @@ def parse_answer(data: bytes, token: str, kind: Literal["banner", "reply"]) -> D
         http_status=int(status[1]) if status else None,
         http_headers=tuple(printable(name, 40) for name in names[:40]),
         token_echoed=token.encode() in data,
+        receipt=receipts.find(data),
     )
 
 
@@ -101,18 +102,14 @@ async def converse(
     `least`: what arrives with a lower TTL is not heard (RFC 5082).
     """
 
-    async def once(words: Saying, context: ssl.SSLContext | None) -> Attempt:
-        if not await leave(PACKETS):
-            now = trio.current_time() - started
-            return Attempt(now, 0.0, "talk", "error", address=address, port=port, stage="socket", error="budget")
-        return replace(await _once(address, port, words, started, context, again, least), least=least)
-
     if not saying.tls:
-        return [await once(saying, None)]
-    first = await once(saying, _context(verify=saying.host is not None))
+        return [await _once(address, port, saying, leave, started, None, again, least)]
+    verifying = _context(verify=saying.host is not None)
+    first = await _once(address, port, saying, leave, started, verifying, again, least)
     if first.tls is None or first.tls.verified is not False:
         return [first]
-    return [first, await once(replace(saying, listen=False), _context(verify=False))]
+    unheard = replace(saying, listen=False)
+    return [first, await _once(address, port, unheard, leave, started, _context(verify=False), again, least)]
 
 
 @functools.cache
@@ -125,8 +122,8 @@ def _context(verify: bool) -> ssl.SSLContext:
     return context
 
 
-class _Wire:
-    """A connection that remembers what came in, and where it failed."""
+class Wire:
+    """A connection that remembers what came in, and what it meant."""
 
     def __init__(self, sock: trio.socket.SocketType, token: str) -> None:
         self.sock = sock
@@ -148,45 +145,34 @@ async def _once(
     address: str,
     port: int,
     saying: Saying,
+    leave: Leave,
     started: float,
     context: ssl.SSLContext | None,
     again: bool,
     least: int | None,
 ) -> Attempt:
-    begin = trio.current_time()
-    made = Attempt(begin - started, 0.0, "talk", "silent", address=address, port=port, again=again)
-    try:
-        plain = limited_socket(version(address), socket.SOCK_STREAM, None, least)
-    except OSError as error:
-        return replace(made, result="error", stage="socket", error=os_error(error))
-    wire = _Wire(trio.socket.from_stdlib_socket(plain), saying.token)
-    with wire.sock:
-        failed: OSError | None = None
-        stage: Literal["connect", "receive"] = "connect"
-        try:
-            with trio.move_on_after(_ANSWER):
-                stage, number = await connect(plain, address, port)
-                if number:
-                    raise OSError(number, "")  # noqa: TRY301 - one place below turns every errno into evidence
-                stage = "receive"
-                await _speak(wire, saying, context, address, port)
-        except OSError as error:
-            failed = error
-        made = replace(
-            made,
-            elapsed=trio.current_time() - begin,
-            source=own_address(plain),
-            data=wire.data,
-            tls=wire.tls,
-            result="answered" if wire.data or (wire.tls and wire.tls.handshake) else "silent",
-        )
-        if failed is not None and made.result == "silent":
-            made = replace(made, result="error", stage=stage, error=os_error(failed), icmp=icmp_error(plain))
-        rst_on_close(plain)
-    return made
+    wire: Wire | None = None
+
+    async def say(sock: trio.socket.SocketType) -> None:
+        nonlocal wire
+        wire = Wire(sock, saying.token)
+        await _speak(wire, saying, context, address, port)
+
+    factory = functools.partial(limited_socket, hops=None, least=least)
+    made = await stream.converse(address, port, say, PACKETS, leave, started, "talk", _ANSWER, factory)
+    made = replace(made, again=again, least=least)
+    return made if wire is None else spoken(made, wire.data, wire.tls)
 
 
-async def _speak(wire: _Wire, saying: Saying, context: ssl.SSLContext | None, address: str, port: int) -> None:
+def spoken(made: Attempt, data: Data | None, tls: Tls | None) -> Attempt:
+    """A conversation's attempt: answered where bytes came or a TLS handshake was completed."""
+    made = replace(made, data=data, tls=tls)
+    if data is not None or (tls is not None and tls.handshake):
+        return stream.answered(made)
+    return replace(made, result="silent") if made.result == "connected" else made
+
+
+async def _speak(wire: Wire, saying: Saying, context: ssl.SSLContext | None, address: str, port: int) -> None:
     if saying.listen:
         with trio.move_on_after(BANNER):
             if await wire.receive():
@@ -197,44 +183,73 @@ async def _speak(wire: _Wire, saying: Saying, context: ssl.SSLContext | None, ad
     authority = name if port == default else f"{name}:{port}"
     message = http_request(saying.request, saying.token, authority) if saying.request else None
     if context is not None:
-        await _speak_tls(wire, saying.host, context, message)
+        await _speak_tls(wire, saying, context, message)
     elif message is not None:
         await wire.send(message)
         await _listen(wire, wire.receive, wire.raw)
 
 
-async def _listen(wire: _Wire, receive: Callable[[], Awaitable[bytes]], seen: bytearray) -> None:
-    """Read until the answer's head is whole, the end, or enough. What came counts even if the connection breaks."""
+async def _listen(wire: Wire, receive: Callable[[], Awaitable[bytes]], seen: bytearray) -> None:
     try:
-        while len(seen) < _MOST and b"\r\n\r\n" not in seen:
-            if not await receive():
-                break
-            wire.data = parse_answer(bytes(seen), wire.token, "reply")
+        await hear(receive, seen)
     finally:
         if seen:
             wire.data = parse_answer(bytes(seen), wire.token, "reply")
 
 
-async def _speak_tls(wire: _Wire, host: str | None, context: ssl.SSLContext, message: bytes | None) -> None:
-    layer = Layer(wire, context, host)
+async def hear(receive: Callable[[], Awaitable[bytes]], seen: bytearray) -> None:
+    """Read until the answer in `seen` is whole, the end, or enough. What came counts even if it raises OSError."""
+    with trio.CancelScope() as patience:
+        while not is_enough(seen):
+            if http1.HEAD_END in seen and patience.deadline == math.inf:
+                patience.deadline = trio.current_time() + _BODY
+            if not await receive():
+                return
+
+
+def is_enough(seen: bytes | bytearray) -> bool:
+    """Whether nothing more need be read: a whole HTTP answer, the head of anything else, or a receipt without one."""
+    if len(seen) >= _MOST:
+        return True
+    if http1.HEAD_END in seen:
+        answer = http1.parse(bytes(seen))
+        return answer is None or answer.whole
+    return receipts.find(bytes(seen)) is not None and not http1.STATUS.match(seen)
+
+
+async def _speak_tls(wire: Wire, saying: Saying, context: ssl.SSLContext, message: bytes | None) -> None:
+    layer = Layer(wire, context, saying.host)
     try:
         await layer.handshake()
-    except ssl.SSLCertVerificationError as error:
-        wire.tls = Tls(handshake=False, verified=False, problem=printable(error.verify_message.encode()))
-        return
     except ssl.SSLError as error:
-        wire.tls = Tls(handshake=False, problem=printable((error.reason or str(error)).encode()))
+        wire.tls = tls_problem(error)
         # A plain server's words count; a TLS alert says only that somebody speaks TLS, a filter perhaps.
-        if wire.raw and wire.raw[0] != _ALERT:
+        if wire.tls.verified is None and wire.raw and wire.raw[0] != ALERT:
             wire.data = parse_answer(bytes(wire.raw), wire.token, "reply")
         return
-    certificate = layer.tls.getpeercert(binary_form=True) or b""
-    wire.tls = Tls(
-        handshake=True,
-        version=layer.tls.version(),
-        verified=True if context.verify_mode is ssl.CERT_REQUIRED else None,
-        certificate_sha256=hashlib.sha256(certificate).hexdigest(),
-    )
+    wire.tls = tls_facts(layer, verified=True if context.verify_mode is ssl.CERT_REQUIRED else None)
     if message is not None:
         await layer.send(message)
         await _listen(wire, layer.receive, layer.clear)
+    elif saying.host is not None and saying.token in saying.host:
+        # The nonce was in the hello: who knows it has got everything that we say, and may answer.
+        with trio.move_on_after(_RECEIPT):
+            await _listen(wire, layer.receive, layer.clear)
+
+
+def tls_facts(layer: Layer, verified: bool | None = None) -> Tls:
+    """What a completed handshake showed."""
+    certificate = layer.tls.getpeercert(binary_form=True) or b""
+    return Tls(
+        handshake=True,
+        version=layer.tls.version(),
+        verified=verified,
+        certificate_sha256=hashlib.sha256(certificate).hexdigest(),
+    )
+
+
+def tls_problem(error: ssl.SSLError) -> Tls:
+    """Why a handshake failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Tls(handshake=False, verified=False, problem=printable(error.verify_message.encode()))
+    return Tls(handshake=False, problem=printable((error.reason or str(error)).encode()))

@@ -4,7 +4,6 @@ TLS and HTTP as in probe.talk; here the first bytes are ready before there is a 
 """
 
 import functools
-import hashlib
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -12,7 +11,7 @@ import trio
 
 from probe.documents import Data, Tls
 from probe.model import HttpRequest
-from probe.talk import TLS_PORTS, http_request, parse_answer, printable
+from probe.talk import TLS_PORTS, hear, http_request, parse_answer, tls_facts, tls_problem
 from probe.tls_layer import Layer
 
 # What one conversation starts after its SYN: TLS hello, TLS finished, request.
@@ -82,26 +81,18 @@ class Words:
         try:
             await self.layer.handshake()
         except ssl.SSLError as error:
-            self.tls = Tls(handshake=False, problem=printable((error.reason or str(error)).encode()))
+            self.tls = tls_problem(error)
             # A plain server's words count; a TLS alert says only that somebody speaks TLS, a filter perhaps.
             if self.wire.raw and self.wire.raw[0] != _ALERT:
                 self.data = parse_answer(bytes(self.wire.raw), self.token, "reply")
             return
-        certificate = self.layer.tls.getpeercert(binary_form=True) or b""
-        self.tls = Tls(
-            handshake=True,
-            version=self.layer.tls.version(),
-            certificate_sha256=hashlib.sha256(certificate).hexdigest(),
-        )
+        self.tls = tls_facts(self.layer)
         await self.layer.send(self.message)
         await self._listen(self.layer.receive, self.layer.clear)
 
     async def _listen(self, receive: Callable[[], Awaitable[bytes]], seen: bytearray) -> None:
-        """Read until the answer's head is whole, the end, or enough. What came counts even if the connection breaks."""
         try:
-            while len(seen) < _MOST and b"\r\n\r\n" not in seen:
-                if not await receive():
-                    break
+            await hear(receive, seen)
         finally:
             if seen:
                 self.data = parse_answer(bytes(seen), self.token, "reply")

@@ -13,6 +13,8 @@ from probe.techniques.base import Probe
 TECHNIQUES = (
     "tcp_connect",
     "dns_query",
+    "dns_over_tls",
+    "dns_over_https",
     "http_get",
     "tls_hello",
     "udp_datagram",
@@ -22,6 +24,7 @@ TECHNIQUES = (
     "source_port",
     "icmp_echo",
     "raw_syn",
+    "proxy_connect",
 )
 
 

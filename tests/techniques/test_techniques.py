@@ -416,9 +416,9 @@ async def test_a_name_is_asked_once_and_never_with_a_search_domain(monkeypatch: 
     asked: list[str] = []
     real = build
 
-    def listening(name: str, kind: str) -> Any:
+    def listening(name: str, kind: str, klass: str) -> Any:
         asked.append(f"{name} {kind}")
-        return real(name, kind)
+        return real(name, kind, klass)
 
     monkeypatch.setattr("probe.techniques.dns_query.build", listening)
     names = Names("", "search corp.test\nnameserver 203.0.113.53\n")
