@@ -8,10 +8,11 @@ from tabulate import tabulate
 from probe.cli.options import check_outputs, print_report
 from probe.cli.planning import Request, plan_with
 from probe.codec import decode
-from probe.documents import Plan
+from probe.documents import Collector, Plan
 from probe.lab.cgroup_bpf import own_cgroup
 from probe.lab.confine import cannot
 from probe.lab.namespaces import in_isolation
+from probe.lab.servers import missing
 from probe.lab.stage import play
 from probe.lab.world import KIND, World, load_world, misses, world_names
 from probe.model import Policy
@@ -66,7 +67,7 @@ def _listing(known: list[World]) -> str:
 
 def _one(world: World, form: str, outputs: tuple[str, ...]) -> bool | None:
     """Play one world, print its report, and say whether every verdict is true; None where it cannot be played."""
-    problem = cannot(world.sandbox.confine)
+    problem = cannot(world.sandbox.confine) or missing(world)
     if problem is not None:
         click.echo(f"Lab: {world.id}: skipped: {problem}", err=form != "table")
         return None
@@ -87,9 +88,11 @@ def play_world(world: World, concurrency: int = 0) -> Report:
     `concurrency`: destinations at the same time; 0 = no cap.
     """
 
-    def make(policies: tuple[Policy, ...]) -> Plan:
+    def make(policies: tuple[Policy, ...], far: Collector | None) -> Plan:
         run = world.run
-        request = Request(scenarios=run.scenarios, controls=run.control, witnesses=run.witness, zone=run.zone)
+        request = Request(
+            scenarios=run.scenarios, controls=run.control, witnesses=run.witness, zone=run.zone, collector=far
+        )
         return plan_with(policies, replace(request, concurrency=concurrency), default_witness=False)
 
     with own_cgroup(any(word.startswith("cgroup-") for word in world.sandbox.confine)):

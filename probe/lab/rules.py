@@ -11,7 +11,13 @@ from probe.hostfacts import path_with_sbin
 from probe.lab.world import Internet
 
 # Ports of the internet's own servers; every other port is redirected to them.
-TCP_PORT, UDP_PORT, MUTE_PORT, RESET_PORT, DNS_PORT = 9000, 9001, 9002, 9003, 53
+TCP_PORT, UDP_PORT, MUTE_PORT, RESET_PORT, DNS_PORT = 9000, 9001, 9002, 9003, 9053
+
+# Where a collector and real DNS are, on the ports of their own.
+COLLECTOR = ("203.0.113.53", "2001:db8:53::53")
+ROOT, PUBLIC_RESOLVER = "203.0.113.4", "198.51.100.53"
+REAL = (*COLLECTOR, ROOT, PUBLIC_RESOLVER)
+_LINES = "\n    "
 
 # What a host does instead of answering: where its packets go.
 _DOES = {
@@ -26,10 +32,10 @@ table inet internet {{{{
   chain prerouting {{{{
     type nat hook prerouting priority dstnat; policy accept;
     {{hosts}}
-    tcp dport != {DNS_PORT} redirect to :{TCP_PORT}
-    tcp dport {DNS_PORT} redirect to :{DNS_PORT}
-    udp dport != {DNS_PORT} redirect to :{UDP_PORT}
-    udp dport {DNS_PORT} redirect to :{DNS_PORT}
+    tcp dport != 53 redirect to :{TCP_PORT}
+    tcp dport 53 redirect to :{DNS_PORT}
+    udp dport != 53 redirect to :{UDP_PORT}
+    udp dport 53 redirect to :{DNS_PORT}
   }}}}
 }}}}
 """
@@ -37,12 +43,13 @@ table inet internet {{{{
 
 def internet_rules(internet: Internet) -> str:
     """The internet's nftables ruleset: every packet to one of its servers, less the hosts that differ."""
-    hosts = [
-        f"ip{'6' if ip_network(host.address).version == 6 else ''} daddr {host.address}"
-        f" meta l4proto {{ tcp, udp }} {_DOES[host.does]}"
-        for host in internet.host
-    ]
-    return _INTERNET.format(hosts="\n    ".join(hosts))
+    lines = [f"{_to(address)} accept" for address in REAL if internet.collector]
+    lines += [f"{_to(host.address)} meta l4proto {{ tcp, udp }} {_DOES[host.does]}" for host in internet.host]
+    return _INTERNET.format(hosts=_LINES.join(lines))
+
+
+def _to(address: str) -> str:
+    return f"ip{'6' if ip_network(address).version == 6 else ''} daddr {address}"
 
 
 def load_rules(text: str, where: str) -> None:

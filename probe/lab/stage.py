@@ -1,12 +1,11 @@
 """One world, played: build it, start the internet and the resolver, run the agent in the sandbox, judge."""
 
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,47 @@ import trio
 
 from probe import latch
 from probe.codec import encode
-from probe.documents import Plan
+from probe.documents import Collector, FarEnd, Plan
 from probe.errors import UserError
 from probe.evidence import Reader
-from probe.hostfacts import path_with_sbin
+from probe.farclient import Client, parse_url, wait_and_read
 from probe.judge import judge
 from probe.lab.namespaces import SCRATCH, bind_mount, enter, inside
+from probe.lab.reach import show_ports
+from probe.lab.servers import PROXY_PORT, collector, gateway_dns, internet_servers, places, program, server, write
 from probe.lab.topology import GATEWAY, INTERNET, Networks, build
 from probe.lab.world import World
 from probe.model import Policy
 from probe.orders import make_orders
 from probe.policies import Context, parse_policy
 from probe.run import run_process
+from probe.techniques.proxy_connect import VARIABLES
 from probe.tokens import new_key
 
 AGENT: Sequence[str] = (sys.executable, "-I", "-m", "probe.agent")
 SERVER: Sequence[str] = (sys.executable, "-I", "-m", "probe.lab.internet")
-_MOST_LINES = 100  # that a server may print before it says that it is ready
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A world that is up. `far`: its collector, and a client of the collector's."""
+
+    networks: Networks
+    far: tuple[Collector, Client] | None = None
 
 
 def agent(world: World) -> Sequence[str]:
     """The agent's command line, behind the launcher that confines it where the world says so."""
     words = world.sandbox.confine
     return (sys.executable, "-I", "-m", "probe.lab.confine", *words, "--", *AGENT) if words else AGENT
+
+
+def _own_proxy(world: World) -> None:
+    """The sandbox's proxy is the world's; what is configured for whoever plays the world is none of it."""
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    if world.gateway.proxy:
+        os.environ["HTTPS_PROXY"] = f"http://{GATEWAY[0]}:{PROXY_PORT}"
 
 
 def parse(world: World) -> tuple[Policy, ...]:
@@ -48,66 +65,64 @@ def parse(world: World) -> tuple[Policy, ...]:
     return parse_policy(world.policy.name, world.policy.text, Context(read, {}))
 
 
-def play(world: World, make_plan: Callable[[tuple[Policy, ...]], Plan]) -> Any:
+def play(world: World, make_plan: Callable[[tuple[Policy, ...], Collector | None], Plan]) -> Any:
     """The world's report as plain JSON. Runs inside namespaces.in_isolation(); `make_plan` runs in the sandbox."""
     with (
         tempfile.TemporaryDirectory(prefix="egress-probe-lab-", dir=SCRATCH) as folder,
-        serving(world, Path(folder)) as networks,
+        serving(world, Path(folder)) as stage,
     ):
-        enter(networks.sandbox)
-        plan = make_plan(parse(world))
-        orders = make_orders(plan, new_key(), latch.from_environment(os.environ))
-        reader = Reader(plan)
+        enter(stage.networks.sandbox)
+        _own_proxy(world)
+        plan = make_plan(parse(world), stage.far[0] if stage.far else None)
+        key, reader = new_key(), Reader(plan)
+        if stage.far:
+            with inside(stage.networks.internet):
+                stage.far[1].register(plan.run_id, key, plan.budget.seconds + 60)
+        orders = make_orders(plan, key, latch.from_environment(os.environ))
         trio.run(run_process, agent(world), orders, reader.feed, plan.budget.seconds)
-        return encode(judge(plan, reader.done()))
+        return encode(judge(plan, reader.done(), far=_arrivals(stage, key)))
+
+
+def _arrivals(stage: Stage, key: bytes) -> FarEnd | None:
+    """What the collector saw: asked from outside, where no world's rules are."""
+    if stage.far is None:
+        return None
+    with inside(stage.networks.internet):
+        return wait_and_read(stage.far[1], key)
 
 
 @contextmanager
-def serving(world: World, folder: Path) -> Iterator[Networks]:
+def serving(world: World, folder: Path) -> Iterator[Stage]:
     """The world, built, with its internet and its resolver up."""
     with ExitStack() as stack:
         networks = build(world)
-        stack.enter_context(_server(networks.internet, SERVER, "ready"))
+        stack.enter_context(server(networks.internet, SERVER, ("ready",)))
+        far = stack.enter_context(_far_end(networks, folder)) if world.internet.collector else None
         if world.gateway.listener:
-            stack.enter_context(_server(networks.gateway, SERVER, "ready"))
+            stack.enter_context(server(networks.gateway, SERVER, ("ready",)))
         if world.gateway.resolver != "none":
-            config = folder / "unbound.conf"
+            config = folder / "gateway.conf"
             config.write_text(unbound_config(world), encoding="ascii")
-            stack.enter_context(_server(networks.gateway, ["unbound", "-d", "-c", str(config)], "start of service"))
-        _resolv_conf(folder)
-        yield networks
+            stack.enter_context(program("unbound", networks.gateway, config))
+        if world.gateway.dns is not None:
+            stack.enter_context(gateway_dns(networks.gateway, folder, world.gateway.dns))
+        if world.gateway.proxy:
+            config = write(folder, "squid.conf", world.gateway.proxy, places(folder))
+            stack.enter_context(program("squid", networks.gateway, config))
+        _resolv_conf(folder, world.sandbox.nameserver or GATEWAY[:1])
+        yield Stage(networks, far)
 
 
 @contextmanager
-def _server(network: int, command: Sequence[str], ready: str) -> Iterator[None]:
-    """A server in `network`, from the moment on when it says that it is ready."""
-    environment = {**os.environ, "PATH": path_with_sbin()}
-    with inside(network):
-        try:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-            )
-        except FileNotFoundError:
-            raise UserError(f"lab: {command[0]} is not installed (Debian, Ubuntu: apt install {command[0]})") from None
-    with process:
-        try:
-            _await(process, command[0], ready)
-            yield
-        finally:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-
-
-def _await(process: "subprocess.Popen[str]", name: str, ready: str) -> None:
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        if ready in line:
-            return
-        seen.append(line.strip())
-        if len(seen) > _MOST_LINES:
-            break
-    raise UserError(f"lab: {name} did not start: {' '.join(seen[-3:])}")
+def _far_end(networks: Networks, folder: Path) -> Iterator[tuple[Collector, Client]]:
+    """The collector, with real DNS above it, and all of its ports shown to be reachable from outside."""
+    with internet_servers(networks.internet, folder), collector(networks.internet, folder) as (url, bearer):
+        address, far = parse_url(url)
+        assert far is not None
+        client = Client(address, bearer)
+        with inside(networks.gateway):  # from there it is another's address; and no world's rules for the sandbox apply
+            show_ports(far, client)
+        yield far, client
 
 
 def unbound_config(world: World) -> str:
@@ -140,10 +155,10 @@ def unbound_config(world: World) -> str:
     )
 
 
-def _resolv_conf(folder: Path) -> None:
-    """The sandbox's resolver is the gateway, whether or not one runs there."""
+def _resolv_conf(folder: Path, servers: Sequence[str]) -> None:
+    """What the sandbox is told to ask, whether or not a resolver runs there."""
     if not os.path.exists("/etc/resolv.conf"):
         raise UserError("lab: /etc/resolv.conf is missing, so that a resolver cannot be declared")
     source = folder / "resolv.conf"
-    source.write_text(f"nameserver {GATEWAY[0]}\n", encoding="ascii")
+    source.write_text("".join(f"nameserver {server}\n" for server in servers), encoding="ascii")
     bind_mount(str(source), "/etc/resolv.conf")

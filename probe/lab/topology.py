@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyroute2 import IPRoute
 
 from probe.lab.namespaces import inside, new_network
-from probe.lab.rules import internet_rules, load_rules, run_ip, set_sysctls
+from probe.lab.rules import REAL, internet_rules, load_rules, run_ip, set_sysctls
 from probe.lab.world import Router, World
 
 SANDBOX = ("10.99.0.2", "fd99::2")
@@ -51,6 +51,7 @@ def build(world: World) -> Networks:
     with inside(networks.internet):
         load_rules(internet_rules(world.internet), f"{world.id}.toml: internet")
         _own([host.address for host in world.internet.host if host.does == "closed"])
+        _own(REAL if world.internet.collector else ())
     with inside(networks.sandbox):
         load_rules(world.sandbox.nft, f"{world.id}.toml: sandbox.nft")
         run_ip(world.sandbox.ip, f"{world.id}.toml: sandbox.ip")
@@ -58,7 +59,10 @@ def build(world: World) -> Networks:
 
 
 def _own(addresses: Iterable[str]) -> None:
-    """A kernel signs its ICMPv6 errors with an address that is really its own: "everything is local" is not enough."""
+    """Give this namespace addresses that are really its own: "everything is local" is not enough for some things.
+
+    A kernel signs its ICMPv6 errors, and lets a server answer over IPv6/UDP, with such an address only.
+    """
     with IPRoute() as route:
         for address in addresses:
             route.addr("add", index=1, address=address, prefixlen=128 if ":" in address else 32)

@@ -28,6 +28,9 @@ class Truth:
     scenario: str | None = None
     host: bool | None = None  # the destination is a name
     port: int | None = None
+    address: str | None = None
+    type: str | None = None  # of a DNS question
+    klass: str | None = None
 
 
 def differences(truths: Sequence[Truth], report: Report) -> list[str]:
@@ -86,5 +89,8 @@ def _matches(truth: Truth, result: Result) -> bool:
         "scenario": result.scenario,
         "host": result.destination.host is not None,
         "port": result.destination.port,
+        "address": address,
+        "type": result.query.type if result.query else None,
+        "klass": result.query.klass if result.query else None,
     }
     return all(getattr(truth, name) in (None, value) for name, value in facts.items())

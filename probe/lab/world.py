@@ -41,6 +41,7 @@ class Sandbox:
     nft: str = ""
     ip: tuple[str, ...] = ()
     confine: tuple[str, ...] = ()
+    nameserver: tuple[str, ...] = ()  # of /etc/resolv.conf; none: the gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,36 @@ class Router:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsFile:
+    """A file that a server's configuration names as `{folder}/NAME`."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnsServer:
+    """A real server with a configuration in its own language. Places: those of probe/lab/servers.py.
+
+    `ready`: what it says when all of that is in force, where this comes apart from its being up.
+    """
+
+    server: Literal["unbound", "bind", "dnsmasq"]
+    config: str
+    ready: str = ""
+    file: tuple[DnsFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway(Router):
     """The first router. `forward`: it passes packets on; `listener`: a server of its own, for what rules turn to it.
 
-    `resolver`: unbound, for all names or for some.
+    `resolver`: unbound, for all names or for some; `dns`: a resolver of the world's own. `proxy`: squid's text of
+    configuration, and the agent is told of it.
     """
+
+    dns: DnsServer | None = None
+    proxy: str = ""
 
     forward: bool = True
     listener: bool = False
@@ -79,9 +105,13 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Internet:
-    """Hosts that differ from the rest of the internet, which answers everything."""
+    """Hosts that differ from the rest of the internet, which answers everything.
+
+    `collector`: our own far end is there, with real DNS above it: a root that delegates, and a public resolver.
+    """
 
     host: tuple[Host, ...] = ()
+    collector: bool = False
 
 
 @dataclass(frozen=True, slots=True)

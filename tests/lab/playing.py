@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-AT_A_TIME = 12
+AT_A_TIME = 16
 
 # What the command `lab` does to one world, with what it has no option for.
 _CODE = """
@@ -17,11 +17,12 @@ from dataclasses import replace
 from probe.cli.lab import play_world
 from probe.codec import encode
 from probe.lab.confine import cannot
+from probe.lab.servers import missing
 from probe.lab.world import load_world, misses
 name, concurrency, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 world = load_world(name)
 world = replace(world, sandbox=replace(world.sandbox, confine=(*world.sandbox.confine, *words)))
-problem = cannot(world.sandbox.confine)
+problem = cannot(world.sandbox.confine) or missing(world)
 if problem is not None:
     print(json.dumps({"skipped": problem}))
 else:

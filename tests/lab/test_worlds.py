@@ -37,6 +37,12 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
         parts.append("nftables")
     if world.gateway.resolver != "none":
         parts.append("unbound")
+    if world.internet.collector:
+        parts += ["collector", "nsd", "unbound"]
+    if world.gateway.dns is not None:
+        parts.append(world.gateway.dns.server)
+    if world.gateway.proxy:
+        parts.append("squid")
     return [pytest.mark.real(part) for part in parts]
 
 
@@ -96,8 +102,8 @@ def _captured(world: World) -> dict[str, list[str]]:
     from probe.lab.namespaces import SCRATCH, enter
     from probe.lab.stage import serving
 
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, serving(world, Path(folder)) as networks:
-        enter(networks.sandbox)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder, serving(world, Path(folder)) as stage:
+        enter(stage.networks.sandbox)
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         wire.setblocking(False)
