@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 APT_LAB := python3-venv nftables unbound iproute2 util-linux
-APT_TEST := $(APT_LAB) nmap
+# Servers of the worlds that show DNS as it really is.
+APT_DNS := nsd bind9 dnsmasq-base squid
+APT_TEST := $(APT_LAB) $(APT_DNS) nmap
 # The real parts that a test run must have used; the run fails if one of them did not pass a single test.
-REAL_PARTS := namespaces,nftables,unbound,rootless,seccomp,landlock,cgroup-bpf
+REAL_PARTS := namespaces,nftables,unbound,bind,dnsmasq,nsd,squid,collector,rootless,seccomp,landlock,cgroup-bpf
+# … by the tests outside of the lab
+CORE_PARTS := nftables,unbound
 BENCHMARK_PARTS := nmap
 
 SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink
 # What the contract calls the core: decided without I/O, tested in every branch.
-CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/policies/*
+CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/farend.py,probe/arrived.py,probe/trust.py,probe/receipts.py,probe/policies/*
 
-.PHONY: lab test lint unit schema accuracy clean
+.PHONY: lab test lint unit schema accuracy fuzz clean
 .DELETE_ON_ERROR:
 
 # The main job in the embedded lab: one policy that holds, one that leaks.
@@ -29,13 +33,20 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The core has every branch tested. Benchmarks run by themselves: measuring coverage costs CPU.
+# The lab mostly waits, so it runs beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
 # In a network namespace without an uplink, with the machine's own namespace under the latch: nothing can leave.
 unit: $(VENV)/.dev .apt-test
-	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --real-parts=$(REAL_PARTS) --cov --cov-report= $(PYTEST)
+	$(MAKE) --no-print-directory -j2 --output-sync=target .core .worlds
+	$(SAFELY) $(BIN)/pytest tests/benchmarks --real-parts=$(BENCHMARK_PARTS)
+
+.PHONY: .core .worlds
+# The core has every branch tested.
+.core:
+	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --include='$(CORE)' \
 	  --fail-under=100 --show-missing --skip-covered
-	$(SAFELY) $(BIN)/pytest tests/benchmarks --real-parts=$(BENCHMARK_PARTS)
+.worlds:
+	$(SAFELY) $(BIN)/pytest tests/lab --real-parts=$(REAL_PARTS)
 
 # The JSON Schema of the report, from the code.
 schema: $(VENV)/.dev
@@ -44,6 +55,11 @@ schema: $(VENV)/.dev
 # What is told of each way to enforce, from a real run of one lab world each (about two minutes; as root).
 accuracy: $(VENV)/.dev .apt-lab
 	$(SAFELY) $(BIN)/python -m tests.make_accuracy > docs/accuracy.md
+
+# Malformed messages for the collector's parsers, for MINUTES (with atheris as well, where it is installed).
+MINUTES ?= 10
+fuzz: $(VENV)/.dev
+	$(SAFELY) $(BIN)/python -m tests.collector.fuzz_collector $(MINUTES)
 
 clean:
 	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
