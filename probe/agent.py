@@ -1,26 +1,47 @@
 """The inside half: orders in, one JSON line of evidence per check out. It knows no policy and judges nothing.
 
-The phases of a run stand in phases.py; here are its doors: stdin and stdout, the latch, signals.
+The phases of a run stand in phases.py; here are its doors: stdin and stdout, the latch, the hard deadline. trio is
+imported only where it can start: a filter may refuse what its loop needs, and then loopless.py answers.
 """
 
+import math
 import os
 import signal
 import sys
+from contextlib import suppress
 
-import trio
-
-from probe import latch
-from probe.attempting import Emit
+from probe import latch, loopless
 from probe.codec import DecodeError, decode, parse_json, to_line
 from probe.documents import Orders
 from probe.errors import UserError, first_user_error
-from probe.phases import run
+from probe.loopless import Emit
+
+# Seconds that a loop which no longer turns is given after its deadline.
+_HARD = 10.0
 
 
 async def run_orders(orders: Orders, emit: Emit) -> None:
     """Attempt everything that is ordered. `emit` gets Start, Calibration, Records and End. Raises LatchError."""
+    from probe.phases import run
+
     latch.check(orders.forbid_netns, latch.from_environment(os.environ))
     await run(orders, emit)
+
+
+def attempt(orders: Orders, emit: Emit, reader: int | None = None) -> None:
+    """Everything that is ordered, with an event loop or, where none can start, without; until a signal or the deadline.
+
+    `reader`: a descriptor; when nobody reads it any more, the run is over. Raises LatchError.
+    """
+    latch.check(orders.forbid_netns, latch.from_environment(os.environ))
+    if loopless.problem() is not None:
+        loopless.run(orders, emit)
+        return
+    import trio
+
+    from probe.supervised import supervised
+
+    trio.run(supervised, orders, emit, reader)
 
 
 def read_orders(text: str) -> Orders:
@@ -38,28 +59,29 @@ def main() -> int:
         sys.stdout.write(to_line(line) + "\n")
         sys.stdout.flush()
 
-    async def until_stopped(orders: Orders) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-
-                async def work() -> None:
-                    await run_orders(orders, emit)
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(work)
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-                    break
-
     status = 0
     try:
-        trio.run(until_stopped, read_orders(sys.stdin.readline()))
+        orders = read_orders(sys.stdin.readline())
+        _end_by_force(orders.seconds)
+        attempt(orders, emit, sys.stdout.fileno())
     except* UserError as errors:
         print(f"egress-probe agent: {first_user_error(errors)}", file=sys.stderr)
         status = 2
     except* BrokenPipeError:
-        status = 1  # nobody reads the evidence any more
+        status = 1  # nobody reads the evidence any more, and Python must not say so at exit
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
+
+
+def _end_by_force(seconds: float | None) -> None:
+    """Whoever ends `docker exec`, `ssh` or `kubectl` ends the client only: the agent must end by itself, always.
+
+    A handler of our own, because the first process of a PID namespace ignores signals that have none.
+    """
+    if seconds is not None:
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+        signal.alarm(math.ceil(seconds + _HARD))
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ class Orders:
     packets: int
     orders: tuple[Order, ...]
     forbid_netns: str | None = None
+    seconds: float | None = None  # when they are over the agent leaves, whoever started it may be gone
 
 
 # --- evidence ---------------------------------------------------------------------------------------------------------
@@ -278,6 +279,8 @@ class Vantage:
     proxies: tuple[str, ...] = ()  # as `HTTPS_PROXY=http://…@host:3128`: never a user name, a password or a path
     sockets: tuple[str, ...] = ()  # well-known unix sockets that are there; nothing connects to them
     netns: str | None = None  # as `net:[4026531840]`
+    refused_sockets: tuple[str, ...] = ()  # as `tcp over IPv4: EPERM`: what a plain socket() is refused
+    event_loop: str | None = None  # why none can start here, as `EPERM`: then each order gets the bare errno
 
 
 @dataclass(frozen=True, slots=True)

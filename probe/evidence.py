@@ -54,6 +54,7 @@ class Reader:
         self._spoiled: set[int] = set()
         self._lines = 0
         self._latest = 0.0  # when the last attempt ended
+        self._cut = "the agent died, or its output was cut"
 
     def feed(self, line: str) -> bool:
         """One line, with or without its newline. False: enough, the rest need not be read."""
@@ -65,6 +66,10 @@ class Reader:
             self._line(line)
         return True
 
+    def explain(self, problem: str | None) -> None:
+        """Why evidence may be missing, as a plain sentence."""
+        self._cut = problem or self._cut
+
     def done(self) -> Evidence:
         """What was read, with what is missing as a problem."""
         if self._strict and (self._start is None or self._end is None):
@@ -73,7 +78,7 @@ class Reader:
         if self._start is None:
             self._problem("no start record")
         if self._end is None:
-            self._problem("no end record: the agent died, or its output was cut")
+            self._problem(f"no end record: {self._cut}")
         elif not is_time(self._end.elapsed):
             self._problem("the end record's time is none")
             self._end = replace(self._end, elapsed=0.0)

@@ -7,6 +7,9 @@ from dataclasses import replace
 from probe.documents import ORDERS_SCHEMA, Check, Order, Orders, Plan
 from probe.tokens import token
 
+# Seconds beyond its own budget that an agent is given.
+GRACE = 15.0
+
 # RFC 1035 2.3.4: octets of a label, and of a name as it is written (255 on the wire).
 _LONGEST_LABEL = 63
 _LONGEST_NAME = 253
@@ -21,6 +24,7 @@ def make_orders(plan: Plan, key: bytes, forbid_netns: str | None) -> Orders:
         packets=plan.budget.packets,
         orders=tuple(_order(check, token(plan.run_id, check.n, key)) for check in plan.checks if check.skip is None),
         forbid_netns=forbid_netns,
+        seconds=plan.budget.seconds + GRACE,
     )
 
 

@@ -11,9 +11,6 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import replace
-from typing import Literal
-
-import trio
 
 from probe.documents import Icmp, TcpInfo
 
@@ -184,15 +181,6 @@ def own_address(sock: socket.socket) -> str | None:
         return None
     address = str(name[0])
     return None if address in ("0.0.0.0", "::") else unmapped(address.split("%")[0])  # noqa: S104 - compared, not bound
-
-
-async def connect(sock: socket.socket, address: str, port: int) -> tuple[Literal["connect", "receive"], int]:
-    """Connect once. The errno (0: connected), and whether the call gave it at once or the network did later."""
-    number = sock.connect_ex(sockaddr(address, port))
-    if number != errno.EINPROGRESS:
-        return "connect", number
-    await trio.lowlevel.wait_writable(sock)
-    return "receive", pending_error(sock)
 
 
 def has_route(address: str) -> bool:

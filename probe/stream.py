@@ -3,6 +3,7 @@
 Every network failure is a value of the attempt. What was said and heard is `say`'s own business.
 """
 
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Literal
 import trio
 
 from probe.documents import Attempt
-from probe.sockets import connect, icmp_error, open_socket, os_error, own_address, rst_on_close, version
+from probe.sockets import icmp_error, open_socket, os_error, own_address, pending_error, rst_on_close, sockaddr, version
 
 # Waits for leave to start so many packets; False: the budget is spent.
 Leave = Callable[[int], Awaitable[bool]]
@@ -61,3 +62,12 @@ async def converse(
 def answered(made: Attempt) -> Attempt:
     """The attempt with an answer: whatever broke the connection afterwards is no failure."""
     return replace(made, result="answered", stage=None, error=None, icmp=None)
+
+
+async def connect(sock: socket.socket, address: str, port: int) -> tuple[Literal["connect", "receive"], int]:
+    """Connect once. The errno (0: connected), and whether the call gave it at once or the network did later."""
+    number = sock.connect_ex(sockaddr(address, port))
+    if number != errno.EINPROGRESS:
+        return "connect", number
+    await trio.lowlevel.wait_writable(sock)
+    return "receive", pending_error(sock)

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from probe import latch, netlink, place, surroundings
 from probe.documents import Vantage
 from probe.rtnetlink import Message
+from probe.sockets import FAMILY, os_error
 from probe.surroundings import Read
 
 # linux/capability.h, in order of their bits.
@@ -48,7 +50,18 @@ def look(read: Read | None = None, environ: Mapping[str, str] | None = None, ask
         proxies=place.proxies(environ),
         sockets=place.unix_sockets(environ, os.getuid()),
         netns=latch.own_namespace(),
+        refused_sockets=tuple(_refused_sockets()),
     )
+
+
+def _refused_sockets() -> Iterator[str]:
+    """A socket of each family and kind is made and closed: nothing is sent."""
+    for name, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+        for version, family in FAMILY.items():
+            try:
+                socket.socket(family, kind).close()
+            except OSError as error:
+                yield f"{name} over IPv{version}: {os_error(error)}"
 
 
 def _read(path: str) -> str | None:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 import click
-import trio
 
 from probe import latch
 from probe.cli.far import FarSide, far_end
@@ -148,14 +147,7 @@ def _attempt(plan: Plan, key: bytes, forbid: str | None, copy: EvidenceFile) -> 
             copy.write(line)
 
         try:
-            trio.run(run_in_place, orders, sink, plan.budget.seconds)
+            run_in_place(orders, sink)
         except BaseExceptionGroup as group:
             raise first_user_error(group) or group from None
-        except PermissionError as error:  # a filter that forbids setsockopt: the loop has no socket to wake it
-            raise UserError(f"the event loop cannot start in this sandbox: {error.strerror}") from None
-        except trio.TrioInternalError as error:
-            if not isinstance(error.__cause__, OSError):
-                raise
-            # A filter that forbids send(): the loop's own socket cannot wake it.
-            raise UserError(f"the event loop cannot run in this sandbox: {error.__cause__.strerror}") from None
     return reader.done()

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from probe.errors import UserError
 from probe.lab import cgroup_bpf
 
-# asm/unistd.h and linux/audit.h of the two machines that we know: socket, connect, AUDIT_ARCH_*.
-_MACHINES = {"x86_64": (41, 42, 0xC000003E), "aarch64": (198, 203, 0xC00000B7)}
+# asm/unistd.h and linux/audit.h of the two machines that we know.
+_MACHINES = {
+    "x86_64": {"socket": 41, "connect": 42, "setsockopt": 54, "AUDIT_ARCH": 0xC000003E},
+    "aarch64": {"socket": 198, "connect": 203, "setsockopt": 208, "AUDIT_ARCH": 0xC00000B7},
+}
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _NO_NEW_PRIVS, _SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 _CONNECT_TCP, _RULE_NET_PORT = 1 << 1, 2
@@ -48,11 +51,11 @@ _INET = (2, 10)  # AF_INET, AF_INET6
 
 
 def seccomp_program(call: str, families: Sequence[int], error: int) -> bytes:
-    """Instructions that fail `call` ("socket" or "connect") with `error`; of socket(), only for `families` if any."""
-    socket, connect, arch = _MACHINES[platform.machine()]
+    """Instructions that fail `call` (a name in _MACHINES) with `error`; of socket(), only for `families` if any."""
+    numbers = _MACHINES[platform.machine()]
     # Jumps count the instructions that are skipped; the last two are "allow" and "fail".
     body = [(_LOAD, _FIRST), *((_EQUAL, family) for family in families)] if families else []
-    program = [(_LOAD, _ARCH), (_EQUAL, arch), (_LOAD, _NR), (_EQUAL, socket if call == "socket" else connect), *body]
+    program = [(_LOAD, _ARCH), (_EQUAL, numbers["AUDIT_ARCH"]), (_LOAD, _NR), (_EQUAL, numbers[call]), *body]
     allow, packed = len(program), []
     for place, (code, value) in enumerate(program):
         last = place == len(program) - 1
@@ -103,6 +106,7 @@ WORDS: dict[str, Callable[[str], None]] = {
     "seccomp-socket": _seccomp("socket", _INET),
     "seccomp-socket-all": _seccomp("socket", ()),
     "seccomp-connect": _seccomp("connect", ()),
+    "seccomp-setsockopt": _seccomp("setsockopt", ()),
     "landlock-tcp": _landlock,
     "cgroup-connect": cgroup_bpf.deny_connect,
     "cgroup-sendmsg": cgroup_bpf.deny_sendmsg,

@@ -79,7 +79,7 @@ def play(world: World, make_plan: Callable[[tuple[Policy, ...], Collector | None
             with inside(stage.networks.internet):
                 stage.far[1].register(plan.run_id, key, plan.budget.seconds + 60)
         orders = make_orders(plan, key, latch.from_environment(os.environ))
-        trio.run(run_process, agent(world), orders, reader.feed, plan.budget.seconds)
+        reader.explain(trio.run(run_process, agent(world), orders, reader.feed).problem())
         return encode(judge(plan, reader.done(), far=_arrivals(stage, key)))
 
 

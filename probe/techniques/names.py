@@ -63,15 +63,19 @@ class Names:
     async def lookup(self, name: str, pace: Pace, started: float) -> tuple[tuple[str, ...], list[Attempt]]:
         """Addresses (A before AAAA, at most four) and the attempts that gave them, or that say why there is none."""
         key = name.lower().removesuffix(".")
-        if key in self._hosts:
-            return self._from_hosts(key, trio.current_time() - started)
+        listed = self.listed(key, trio.current_time() - started)
+        if listed is not None:
+            return listed
         async with self._busy.setdefault(key, trio.Lock()):
             if key not in self._known:
                 self._known[key] = await self._ask(key, pace, started)
             return self._known[key]
 
-    def _from_hosts(self, name: str, now: float) -> tuple[tuple[str, ...], list[Attempt]]:
-        listed = self._hosts[name]
+    def listed(self, name: str, now: float) -> tuple[tuple[str, ...], list[Attempt]] | None:
+        """What the hosts file says of a name (lower case, no final dot); None where it does not have it."""
+        listed = self._hosts.get(name)
+        if listed is None:
+            return None
         usable = tuple(address for address in listed if not is_own_business(address))[:MOST_ADDRESSES]
         if usable:
             return usable, []
@@ -95,11 +99,11 @@ class Names:
             attempts += [both["A"], both["AAAA"]]
             # A server that answered is believed, as a stub resolver does; the next one is for silence and errors.
             if any(attempt.dns and attempt.dns.rcode in ("NOERROR", "NXDOMAIN") for attempt in both.values()):
-                return _spread(attempts), attempts
-        return _spread(attempts), attempts
+                return spread(attempts), attempts
+        return spread(attempts), attempts
 
 
-def _spread(attempts: Iterable[Attempt]) -> tuple[str, ...]:
+def spread(attempts: Iterable[Attempt]) -> tuple[str, ...]:
     """At most four addresses, both families where both are there."""
     by_type: dict[str, list[str]] = {"A": [], "AAAA": []}
     for attempt in attempts:

@@ -1,0 +1,257 @@
+"""Every order's bare errno, without an event loop: where a filter refuses what trio's needs (Codex's: setsockopt).
+
+One plain socket after the other: made, connected, and where that works the nonce is sent and an answer waited for.
+There are no walks, no TLS and no second tries here; what needs those to be proven stays unproven.
+"""
+
+import errno
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from probe.annotate import annotated
+from probe.documents import EVIDENCE_SCHEMA, Attempt, End, Order, Orders, Record, Start
+from probe.model import DnsResolver, HttpRequest, Query, SelfTest, Transport
+from probe.sockets import FAMILY, os_error, own_address, sockaddr, version
+from probe.vantage import look
+
+if TYPE_CHECKING:
+    from probe.techniques.names import Names
+
+Emit = Callable[[object], None]
+Step = Literal["resolve", "connect", "send", "query"]
+Stage = Literal["socket", "connect", "send", "receive"]
+
+_PATIENCE = 1.0  # seconds for an answer
+_TCP, _UDP = Transport.TCP, Transport.UDP
+# What a technique comes down to, and its usual port; None: over what the order's question says. The others cannot run.
+_WAYS: dict[str, tuple[Step, Transport | None, int]] = {
+    "tcp_connect": ("connect", _TCP, 0),
+    "http_get": ("connect", _TCP, 80),
+    "tls_hello": ("connect", _TCP, 443),
+    "dns_over_tls": ("connect", _TCP, 853),
+    "dns_over_https": ("connect", _TCP, 443),
+    "udp_datagram": ("send", _UDP, 0),
+    "udp_unconnected": ("send", _UDP, 0),
+    "dns_query": ("query", None, 53),
+}
+
+
+def problem() -> str | None:
+    """The errno for which no event loop can start here; None where one can. The same calls as trio's, and no packet."""
+    try:
+        with select.epoll():
+            one, other = socket.socketpair()
+            with one, other:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+                one.send(b"\0")
+    except OSError as error:
+        return os_error(error)
+    return None
+
+
+def run(orders: Orders, emit: Emit) -> None:
+    """Every order, until the deadline or a signal. `emit` gets Start, Records and End."""
+    from probe.techniques.names import Names
+
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
+    asker, records, complete = _Asker(time.monotonic(), Names()), 0, False
+    emit(Start(EVIDENCE_SCHEMA, orders.run_id, replace(look(), event_loop=problem())))
+    try:
+        for order in orders.orders:
+            if orders.seconds is not None and asker.now() > orders.seconds:
+                break
+            emit(asker.record(order))
+            records += 1
+        complete = records == len(orders.orders)
+    except KeyboardInterrupt:
+        complete = False
+    finally:
+        emit(End(records, complete, round(asker.now(), 6)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What is done to one address. `answer`: our own end of a self-test speaks now."""
+
+    step: Step
+    transport: Transport
+    port: int
+    say: bytes
+    answer: Callable[[], None] = lambda: None
+
+
+class _Asker:
+    """One run: its clock, and the names that were looked up."""
+
+    def __init__(self, begin: float, names: "Names") -> None:
+        self._begin = begin
+        self._names = names
+        self._known: dict[str, tuple[tuple[str, ...], list[Attempt]]] = {}
+
+    def now(self) -> float:
+        """Seconds since the start of the run."""
+        return time.monotonic() - self._begin
+
+    def record(self, order: Order) -> Record:
+        if order.technique not in _WAYS:
+            return Record(order.n, (), not_run="this sandbox refuses what an event loop needs")
+        attempts = self._self_test(order) if order.self_test else self._attempts(order)
+        made = (annotated(attempt) for attempt in attempts)
+        return Record(order.n, tuple(replace(a, t=round(a.t, 6), elapsed=round(a.elapsed, 6)) for a in made))
+
+    def _attempts(self, order: Order) -> list[Attempt]:
+        addresses, attempts = self._addresses(order)
+        for address in addresses:
+            attempts = [*attempts, *self._one(order, address, _asked(order))]
+        return attempts
+
+    def _addresses(self, order: Order) -> tuple[tuple[str, ...], list[Attempt]]:
+        if order.destination.address is not None:
+            return (order.destination.address,), []
+        if order.query is not None:
+            return self._names.servers if order.query.resolver is DnsResolver.SYSTEM else (), []
+        name = (order.destination.host or "").lower().removesuffix(".")
+        if name not in self._known:
+            self._known[name] = self._names.listed(name, self.now()) or self._look_up(name)
+        return self._known[name]
+
+    def _look_up(self, name: str) -> tuple[tuple[str, ...], list[Attempt]]:
+        from probe.techniques.names import spread
+
+        attempts: list[Attempt] = []
+        for server in self._names.servers:
+            attempts += [self._question("resolve", Query(name, kind), server, 53) for kind in ("A", "AAAA")]
+        return spread(attempts), attempts
+
+    def _one(self, order: Order, address: str, ask: _Ask) -> list[Attempt]:
+        if order.query is not None and ask.step == "query":
+            return [self._question("query", order.query, address, ask.port)]
+        from probe.talk import ALERT, parse_answer, spoken
+
+        made, data = self._exchange(address, ask)
+        # A TLS alert says only that somebody speaks TLS.
+        heard = None if data[:1] in (b"", bytes((ALERT,))) else parse_answer(data, order.token, "reply")
+        if ask.transport is _UDP:
+            return [replace(made, data=heard, result="answered" if heard else made.result)]
+        return [made, spoken(replace(made, step="talk"), heard, None)] if made.result == "connected" else [made]
+
+    def _question(self, step: Step, query: Query, server: str, port: int) -> Attempt:
+        from probe.techniques.dns_query import build, framed, parse, unaskable, unframed
+
+        question = build(query.name, query.type, query.klass)
+        if question is None:
+            return replace(unaskable(server, port, query.transport, self.now()), step=step)
+        over_tcp = query.transport is _TCP
+        wire = question.to_wire()
+        made, data = self._exchange(server, _Ask(step, query.transport, port, framed(wire) if over_tcp else wire))
+        message = unframed(data) if over_tcp else data
+        answer = parse(question, message) if message else None
+        return made if answer is None else replace(made, result="answered", dns=answer)
+
+    def _self_test(self, order: Order) -> list[Attempt]:
+        """The same path, to a port of our own on loopback: one that answers, or one that nobody listens on."""
+        address, ask = order.destination.address or "127.0.0.1", _asked(order)
+        try:
+            own = _bound(address, ask.transport, listen=order.self_test is SelfTest.OPEN)
+        except OSError as error:
+            listen = Attempt(self.now(), 0.0, "listen", "error", address=address, error=os_error(error))
+            return [listen, *self._one(order, address, replace(ask, port=9))]
+        with own:
+            ask = replace(ask, port=int(own.getsockname()[1]))
+            if order.self_test is SelfTest.OPEN:
+                ask = replace(ask, answer=lambda: _answer(own, order.token.encode()))
+            elif ask.transport is _UDP:
+                own.close()
+            return self._one(order, address, ask)
+
+    def _exchange(self, address: str, ask: _Ask) -> tuple[Attempt, bytes]:
+        """One socket: the kernel's word on each call, and what came back. No option is set on it."""
+        begin, data = time.monotonic(), b""
+        made = Attempt(begin - self._begin, 0.0, ask.step, "silent", ask.transport, address, ask.port)
+        stage: Stage = "socket"
+        try:
+            with socket.socket(FAMILY[version(address)], _kind(ask.transport) | socket.SOCK_NONBLOCK) as sock:
+                stage = "connect"
+                number: int | None = sock.connect_ex(sockaddr(address, ask.port))
+                if number == errno.EINPROGRESS:
+                    stage = "receive"
+                    number = _pending(sock) if _ready(sock, select.POLLOUT) else None
+                if number:
+                    raise OSError(number, "")  # noqa: TRY301 - one place below turns every errno into evidence
+                made = replace(made, source=own_address(sock))
+                if number == 0:
+                    made = replace(made, result="connected" if ask.transport is _TCP else "silent")
+                    stage = "send"
+                    sock.send(ask.say)
+                    stage = "receive"
+                    ask.answer()
+                    data = sock.recv(65535) if _ready(sock, select.POLLIN) else b""
+        except OSError as error:
+            if made.result != "connected":  # what comes after a handshake says nothing of it
+                made = replace(made, result="error", stage=stage, error=os_error(error))
+        return replace(made, elapsed=time.monotonic() - begin), data
+
+
+def _asked(order: Order) -> _Ask:
+    from probe.talk import http_request
+
+    step, transport, port = _WAYS[order.technique]
+    transport = transport or (order.query.transport if order.query else _UDP)
+    host = order.destination.host or order.destination.address or ""
+    say = order.token.encode() if transport is _UDP else http_request(HttpRequest(), order.token, host)
+    return _Ask(step, transport, order.destination.port or port, say)
+
+
+def _kind(transport: Transport) -> socket.SocketKind:
+    return socket.SOCK_DGRAM if transport is _UDP else socket.SOCK_STREAM
+
+
+def _bound(address: str, transport: Transport, listen: bool) -> socket.socket:
+    """A socket on a free port of `address`. Raises OSError."""
+    own = socket.socket(FAMILY[version(address)], _kind(transport))
+    try:
+        own.bind((address, 0))
+        if listen and transport is _TCP:
+            own.listen(8)
+    except OSError:
+        own.close()
+        raise
+    return own
+
+
+def _answer(own: socket.socket, token: bytes) -> None:
+    """The other end of a self-test says the token, when something has come."""
+    own.settimeout(_PATIENCE)
+    with suppress(OSError):
+        if own.type == socket.SOCK_DGRAM:
+            own.sendto(token, own.recvfrom(2048)[1])
+        else:
+            with own.accept()[0] as client:
+                client.recv(4096)
+                client.send(token)
+
+
+def _ready(sock: socket.socket, events: int) -> bool:
+    poll = select.poll()
+    poll.register(sock, events)
+    return bool(poll.poll(_PATIENCE * 1000))
+
+
+def _pending(sock: socket.socket) -> int:
+    """How a connect ended, as an errno. A filter that refuses getsockopt() leaves the error to the next call."""
+    with suppress(OSError):
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        return error.errno or 0
+    return 0
