@@ -3,6 +3,7 @@
 Facts for farend.py's table. Whether nothing-arrived may be believed stands in trust.py.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,8 @@ from datetime import datetime
 from ipaddress import ip_address, ip_network
 
 from probe import receipts
-from probe.documents import Arrival, Attempt, Check, FarEnd, Plan, Reachable
+from probe.documents import Arrival, Arrivals, Attempt, Check, FarEnd, Plan, Reachable
+from probe.errors import one_line
 from probe.farend import Reply
 from probe.knowledge import Seen
 from probe.model import Action, Channel, Destination, EnforcerKind, Grade, Outcome, Query, Transport, Verdict
@@ -21,6 +23,7 @@ from probe.signs import who
 from probe.tokens import token
 
 _MOST_SHOWN = 4
+_KEY = re.compile(r"([0-9a-fA-F]{2}){16,64}")
 _FRESH = 30 * 86_400.0  # seconds
 _STOPPED = (Outcome.REFUSED, Outcome.REJECTED, Outcome.DENIED, Outcome.NO_ROUTE)
 _SAME_SITE = {4: 32, 6: 64}  # prefixes within which a source is taken for the same
@@ -29,7 +32,7 @@ _DNS_PORT = 53
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What is known of the run as a whole. `unshown`: checks whose destination is not known to be reachable at all."""
+    """What is known of the run as a whole."""
 
     asked: bool = False
     key: bytes = b""
@@ -44,10 +47,27 @@ class Arrived:
     sees_half_open: bool = True
     problem: str | None = None
     lost: int = 0
-    # Where a permitted token arrived: IP versions of direct ways, servers of DNS, and proxies.
-    versions: frozenset[int] = frozenset()
+    # Where a permitted token arrived, at the start and at the end: straight, through servers of DNS, through proxies.
+    direct: frozenset[tuple[Transport, int]] = frozenset()
     servers: frozenset[str] = frozenset()
     proxied: frozenset[str] = frozenset()
+
+
+def arrivals_problem(said: Arrivals) -> str | None:
+    """What is wrong with a collector's words as they were decoded; None for nothing."""
+    for source in (*(one.source for one in said.arrivals), *(one.source for one in said.half_open)):
+        try:
+            ip_address(source)
+        except ValueError:
+            return f"source: expected an address, got {one_line(source)[:60]!r}"
+    return None
+
+
+def far_problem(far: FarEnd) -> str | None:
+    """The same of what was stored of it, with the run's key."""
+    if not _KEY.fullmatch(far.key):
+        return "key: expected 16 to 64 bytes as hexadecimal digits"
+    return arrivals_problem(far.said)
 
 
 def gather(plan: Plan, far: FarEnd | None) -> Arrived:
@@ -179,6 +199,8 @@ def _raw_reply(row: Seen, outer: Arrived) -> Reply:
         return Reply.AS_TARGET
     if outcome in _STOPPED or (outcome is Outcome.PROXY_DENIED and whose == "filter"):
         return Reply.STOPPED
+    if outcome in (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED):
+        return Reply.OTHER
     steps = ("connect", "walk", "talk", "send", "query")
     answered = (a for a in attempts if a.step in steps and a.result in ("connected", "answered"))
     if row.check.channel is Channel.PROXY:  # that the proxy itself is there, says nothing
@@ -208,7 +230,8 @@ def how(row: Seen, outer: Arrived) -> str:
     found = outer.arrivals.get(row.check.n)
     if not found:
         return "its own record of it is missing"
-    first = found[0]
+    asked = row.check.query.type if row.check.query else None
+    first = next((one for one in found if one.type == asked), found[0])  # a resolver may have asked for others first
     kind = f" {first.type}" if first.type and first.channel == "dns" else ""
     over = f" over {first.over}" if first.over != first.channel else ""
     more = f", {len(found)} times" if len(found) > 1 else ""

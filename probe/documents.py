@@ -63,6 +63,7 @@ class Traits:
     sends: Callable[[Check], str]
     resolves: bool = True  # a destination's name is resolved first
     connects: int = 0  # TCP connects that may stay open unanswered, on which the kernel sends its SYN again
+    carries: bool = True  # the token goes along, in a form that a collector takes: without it no arrival can be missed
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from probe.arrived import arrivals_problem
 from probe.codec import DecodeError, decode
 from probe.documents import FAR_END_SCHEMA, Arrivals, Collector, FarEnd
 from probe.errors import UserError, one_line
@@ -28,8 +29,10 @@ API_PORT = 8443
 GRACE = 5.0
 _EVERY = 1.0
 _TIMEOUT = 10.0
+_PAUSES = (0.5, 1.5)  # before a request is made again
 _LARGEST = 256 * 1024 * 1024
 _MOST_PORTS = 32
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 _KEYS = ("zone", "address", "tcp", "udp")
 
 
@@ -47,15 +50,16 @@ def parse_url(text: str) -> tuple[Address, Collector | None]:
     where = f"{OPTION} {text}"
     try:
         parts = urlsplit(text)
-        port = parts.port or API_PORT
+        port = API_PORT if parts.port is None else parts.port
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
-    if parts.scheme != "https" or not parts.hostname or parts.username is not None:
+    host = parts.hostname or ""
+    if parts.scheme != "https" or not _HOST.fullmatch(host) or not port or parts.username is not None:
         raise UserError(f"{where}: expected https://HOST:PORT/?zone=…, as `egress-probe collector serve` prints it")
     pinned = parts.fragment.removeprefix("sha256=").lower() if parts.fragment else None
     if pinned is not None and not re.fullmatch(r"[0-9a-f]{64}", pinned):
         raise UserError(f"{where}: #{parts.fragment}: expected #sha256= and 64 hexadecimal digits")
-    address = Address(parts.hostname, port, pinned)
+    address = Address(host, port, pinned)
     given = parse_qs(parts.query, keep_blank_values=True)
     unknown = sorted(set(given) - set(_KEYS))
     if unknown:
@@ -65,7 +69,7 @@ def parse_url(text: str) -> tuple[Address, Collector | None]:
     return address, Collector(
         url=f"https://{parts.netloc}",
         zone=_zone(given["zone"][-1], where),
-        addresses=_addresses(given.get("address") or [parts.hostname], where),
+        addresses=_addresses(given.get("address") or [host], where),
         tcp=_ports(given.get("tcp", []), where),
         udp=_ports(given.get("udp", []), where),
     )
@@ -101,10 +105,15 @@ class UnreachableError(Exception):
     """The API did not answer, or not as it should. `str()` says how, in words for a reader."""
 
 
+class _BrokenError(UnreachableError):
+    """The connection failed: it may work again in a moment."""
+
+
 class Client:
     """One collector, for one run."""
 
-    def __init__(self, address: Address, bearer: str) -> None:
+    def __init__(self, address: Address, bearer: str, sleep: Callable[[float], object] = time.sleep) -> None:
+        self._sleep = sleep
         self._address = address
         self._bearer = bearer
         self._read = ""
@@ -141,6 +150,9 @@ class Client:
             said = decode(Arrivals, self._ask("GET", f"/v1/runs/{self._run_id}/arrivals", self._read))
         except DecodeError as error:
             raise UnreachableError(f"its answer is none ({error})") from None
+        problem = arrivals_problem(said)
+        if problem is not None:
+            raise UnreachableError(f"its answer is none ({problem})")
         if said.run_id != self._run_id:
             raise UnreachableError("its answer is of another run")
         return said
@@ -149,6 +161,15 @@ class Client:
         return f"{OPTION} https://{self._address.host}:{self._address.port}"
 
     def _ask(self, method: str, path: str, token: str, body: Any = None) -> Any:
+        """Asked again where the connection fails: a flood of strangers may have taken its place."""
+        for pause in _PAUSES:
+            try:
+                return self._ask_once(method, path, token, body)
+            except _BrokenError:
+                self._sleep(pause)
+        return self._ask_once(method, path, token, body)
+
+    def _ask_once(self, method: str, path: str, token: str, body: Any) -> Any:
         connection = http.client.HTTPSConnection(
             self._address.host, self._address.port, timeout=_TIMEOUT, context=_context(self._address.certificate)
         )
@@ -160,7 +181,7 @@ class Client:
             answer = connection.getresponse()
             text = answer.read(_LARGEST)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnreachableError(f"it cannot be asked from here ({_words(error)})") from None
+            raise _BrokenError(f"it cannot be asked from here ({_words(error)})") from None
         finally:
             connection.close()
         if answer.status not in (200, 201):

@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import replace
 
 from probe.documents import ORDERS_SCHEMA, Check, Order, Orders, Plan
-from probe.tokens import token
+from probe.tokens import AGAIN, token
 
 # Seconds beyond its own budget that an agent is given.
 GRACE = 15.0
@@ -51,7 +51,7 @@ def _name(template: str, nonce: str) -> str:
     name = template.replace("{token}", nonce)
     if "{chunks}" not in name:
         return name
-    room = (_LONGEST_NAME - len(name.replace("{chunks}.", ""))) // (_LONGEST_LABEL + 1)
+    room = (_LONGEST_NAME - len(AGAIN) - len(name.replace("{chunks}.", ""))) // (_LONGEST_LABEL + 1)
     return name.replace("{chunks}", ".".join(_chunk(nonce, place) for place in range(max(room, 1))))
 
 

@@ -143,7 +143,7 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     # What is expected to answer calibrates the others, and must still answer when they are done. A witness is tried
     # again then, alone: a limit on new connections may have stopped it in the crowd.
     far = inputs.choices.collector
-    leads = _leads(target, query, far)
+    leads = inputs.traits[spec.technique].carries and _leads(target, query, far)
     theirs = far is not None and target.destination.address in far.addresses
     control = target.purpose is Purpose.CONTROL or (allowed and (target.answers or leads))
     witness = target.purpose is Purpose.WITNESS and spec.technique in _REPEATED

@@ -4,6 +4,7 @@ It may where a permitted token of this run took the same way, at the start and a
 port is known to be reachable from somewhere.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -12,33 +13,59 @@ from probe.arrived import Arrived, is_permitted, signed
 from probe.documents import Attempt, Plan
 from probe.farend import Trust
 from probe.knowledge import Seen
-from probe.model import Channel, Transport
+from probe.model import WAYS, Channel, Transport
 from probe.paths import family
+from probe.tokens import AGAIN
 
 _TOO_LOSSY = 0.05  # the probability of a lost answer from which nothing-arrived is not believed
 
 # Answer codes by which a resolver denies a name, or has nothing for it.
 _DECISIONS = frozenset(("NOERROR", "NXDOMAIN", "REFUSED"))
+# Statuses by which a proxy says that it could not do it, or not now (RFC 9110 15.5.9, 15.6; RFC 6585 4; RFC 8470 5.2).
+_FAILURES = frozenset((408, 425, 429, *range(500, 511), *range(512, 600)))
+# Which permitted tokens show a way. A datagram's way is the packet's; a connection's needs state on the way as well.
+_SHOWN_BY = {
+    Transport.TCP: (Transport.TCP,),
+    Transport.UDP: (Transport.UDP, Transport.TCP),
+    Transport.ICMP: (),
+}
 _LOST = "it could not store some arrivals of this run, or was started anew during it"
 
 
 def permitted(rows: Iterable[Seen], outer: Arrived) -> Arrived:
     """`outer` with the ways that permitted tokens took: at the start and, by the closing try, at the end."""
-    versions: set[int] = set()
+    direct: set[tuple[Transport, int]] = set()
     servers: set[str] = set()
     proxied: set[str] = set()
     for row in rows:
-        if not is_permitted(row.check) or row.check.n not in outer.arrivals or row.record is None:
+        if not is_permitted(row.check) or row.record is None:
             continue
         if row.check.channel is Channel.PROXY:
-            proxied |= _at_both_ends(_spoke(row))
-            continue
-        ways = _at_both_ends(a for a in row.record.attempts if signed(a, row.check, outer))
-        if row.check.channel is Channel.DNS:
-            servers |= ways
-        else:
-            versions |= {family(address) for address in ways}
-    return replace(outer, versions=frozenset(versions), servers=frozenset(servers), proxied=frozenset(proxied))
+            proxied |= _at_both_ends(_spoke(row)) if _asked_at_both_ends(row, outer) else set()
+        elif row.check.channel is Channel.DNS:
+            found = [a for a in row.record.attempts if signed(a, row.check, outer)]
+            servers |= _at_both_ends(found) if _asked_at_both_ends(row, outer) else set()
+        elif row.check.n in outer.arrivals:
+            signs = _receipts(row, outer)
+            direct |= {(a.transport, family(a.address or "")) for a in row.record.attempts
+                       if a.again and a.address and signs[True, a.address] - signs[False, a.address]
+                       and signs[False, a.address]}  # fmt: skip
+    return replace(outer, direct=frozenset(direct), servers=frozenset(servers), proxied=frozenset(proxied))
+
+
+def _asked_at_both_ends(row: Seen, outer: Arrived) -> bool:
+    """Whether both of a row's names arrived: a cache could answer for a name that was asked for before."""
+    names = {(one.name or "").lower() for one in outer.arrivals.get(row.check.n, ()) if one.channel == "dns"}
+    return len({AGAIN in name for name in names}) > 1
+
+
+def _receipts(row: Seen, outer: Arrived) -> defaultdict[tuple[bool, str], set[str]]:
+    """The valid receipts of a row, at the start (False) and at the end: a copy of an old one shows nothing."""
+    found: defaultdict[tuple[bool, str], set[str]] = defaultdict(set)
+    for attempt in row.record.attempts if row.record is not None else ():
+        if attempt.data is not None and attempt.data.receipt is not None and signed(attempt, row.check, outer):
+            found[attempt.again, attempt.address or ""].add(attempt.data.receipt)
+    return found
 
 
 def _at_both_ends(attempts: Iterable[Attempt]) -> set[str]:
@@ -80,7 +107,7 @@ def trust(row: Seen, outer: Arrived, lossy: float | None) -> tuple[Trust, str]:
         return Trust.DOUBTED, (
             f"a SYN from this sandbox's address arrived at that port over IPv{half[0]}, and no answer to it came back"
         )
-    missing = _no_permitted(row, outer) or _not_reachable(row, outer) or _blind(row, outer)
+    missing = _odd_way(row) or _no_permitted(row, outer) or _not_reachable(row, outer) or _blind(row, outer)
     if missing is None and lossy is not None and lossy > _TOO_LOSSY:
         missing = f"answers are lost here (up to {lossy:.0%} of silent destinations may have answered)"
     return (Trust.NOT_SHOWN, missing) if missing else (Trust.SHOWN, _shown(row, outer))
@@ -117,11 +144,22 @@ def _direct(row: Seen, outer: Arrived) -> list[Attempt]:
     return [a for a, _ in row.each if a.address and (not relayed or a.address in outer.addresses)]
 
 
+def _odd_way(row: Seen) -> str | None:
+    """A middlebox far from the sandbox may drop what is unusual; an unconnected datagram looks like any other."""
+    if row.check.technique in WAYS and row.check.technique != "udp_unconnected":
+        return "no permitted token took this unusual way"
+    return None
+
+
 def _no_permitted(row: Seen, outer: Arrived) -> str | None:
     if not row.each:
         return "nothing is known of an attempt"
     if row.check.channel is Channel.PROXY:
-        if any(attempt.address in outer.proxied for attempt in _spoke(row)):
+        said = [attempt for attempt in _spoke(row) if attempt.address in outer.proxied]
+        failed = sorted({a.data.http_status or 0 for a in said if a.data is not None} & _FAILURES)
+        if said and failed:
+            return f"the proxy failed ({failed[0]}), which is no decision: it may have looked the name up"
+        if said:
             return None
         return "no permitted name arrived through this proxy, at the start and at the end, or it said nothing now"
     for server in _relayed_by(row, outer):
@@ -132,7 +170,7 @@ def _no_permitted(row: Seen, outer: Arrived) -> str | None:
             return f"{server} {undecided}"
     for attempt in _direct(row, outer):
         version = family(attempt.address or "")
-        if version not in outer.versions:
+        if not any((way, version) in outer.direct for way in _SHOWN_BY[attempt.transport]):
             return f"no permitted token arrived over IPv{version}, at the start and at the end"
     return None
 
@@ -140,12 +178,20 @@ def _no_permitted(row: Seen, outer: Arrived) -> str | None:
 def _undecided(row: Seen, server: str) -> str | None:
     """Why what a resolver did was no decision: it may yet ask, or ask when it is asked again."""
     asked = [a for a, _ in row.each if a.address == server]
-    failed = sorted({a.dns.rcode for a in asked if a.dns is not None} - _DECISIONS)
+    answers = [answer for a in asked for answer in (a.dns, *a.late) if answer is not None]
+    failed = sorted({answer.rcode for answer in answers} - _DECISIONS)
     if failed:
         return f"failed ({failed[0]}), which is no decision"
-    if any(a.dns is None and a.result != "error" for a in asked):
+    if any(answer.truncated for answer in answers):
+        return "wants to be asked over TCP, which is no decision"
+    if any(a.dns is None and (a.result != "error" or _broke_off(a)) for a in asked):
         return "did not answer, and may still be asking"
     return None
+
+
+def _broke_off(attempt: Attempt) -> bool:
+    """Whether it failed after the question was sent: a refused connection carried none, an ICMP error names why."""
+    return attempt.stage == "receive" and attempt.error != "ECONNREFUSED" and attempt.icmp is None
 
 
 def _not_reachable(row: Seen, outer: Arrived) -> str | None:
@@ -185,7 +231,7 @@ def notes(plan: Plan, outer: Arrived) -> tuple[str, ...]:
     if not outer.asked:
         return (f"the collector {plan.collector.url} could not be asked: {outer.problem or 'no word of it was kept'}",)
     found = []
-    if not (outer.versions or outer.servers or outer.proxied):
+    if not (outer.direct or outer.servers or outer.proxied):
         found.append(
             "no permitted token arrived at the collector, so that nothing-arrived proves nothing: allow one port of "
             f"the collector, and names under permitted.{outer.zone}"

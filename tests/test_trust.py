@@ -51,8 +51,8 @@ def arrived(n: int, channel: str = "tcp", over: str = "tcp", at: int = 443, sour
     return Arrival(n, 1.0, channel, over, source, 4000 + n, at, **more)  # type: ignore[arg-type]
 
 
-def receipt(n: int, channel: str = "tcp", source: str = ME, key: bytes = KEY) -> str:
-    found = receipts.find(receipts.write(key, token(RUN_ID, n, KEY), channel, source, 4000 + n).encode())
+def receipt(n: int, channel: str = "tcp", source: str = ME, key: bytes = KEY, port: int = 4000) -> str:
+    found = receipts.find(receipts.write(key, token(RUN_ID, n, KEY), channel, source, port + n).encode())
     assert found is not None
     return found
 
@@ -74,8 +74,9 @@ def permitted(n: int = 1, **more: Any) -> tuple[Check, Record, Arrival]:
     there = more.get("address", ADDRESS)
     made = row(n, "allow", purpose=Purpose.CONTROL, repeat=True, early=True, answers=True, address=there)
     source = "2001:db8:98::1" if ":" in there else ME
-    more["receipt"] = receipt(n, source=source)
-    return made, Record(n, (*spoken(n, **more), *spoken(n, 3.0, True, **more))), arrived(n, source=source)
+    first, later = (spoken(n, t, t > 1, receipt=receipt(n, source=source, port=port), **more)
+                    for t, port in ((0.1, 4000), (3.0, 5000)))  # fmt: skip
+    return made, Record(n, (*first, *later)), arrived(n, source=source)
 
 
 def answered(rcode: str = "NXDOMAIN", kind: str = "TXT", records: tuple[str, ...] = (), server: str = "10.99.0.1",
@@ -84,20 +85,27 @@ def answered(rcode: str = "NXDOMAIN", kind: str = "TXT", records: tuple[str, ...
     return replace(attempt("answered", server, 53, transport=UDP, step="query", dns=dns), **more)
 
 
-def permitted_name(n: int = 1, server: str = "10.99.0.1") -> tuple[Check, Record, Arrival]:
-    """An allowed name that arrived through the system's resolver, at the start and at the end."""
+def asked(n: int, label: str = "", **more: Any) -> Arrival:
+    """A question for the row's permitted name."""
+    return arrived(
+        n, "dns", "udp", 53, "10.98.0.9", name=f"{token(RUN_ID, n, KEY)}{label}.permitted.exfil.example", **more
+    )
+
+
+def permitted_name(n: int = 1, server: str = "10.99.0.1") -> tuple[Check, Record, tuple[Arrival, ...]]:
+    """An allowed name that arrived through the system's resolver, at the start and, by another name, at the end."""
     text = receipts.write(KEY, token(RUN_ID, n, KEY), "dns", "10.98.0.9", 4000 + n)
     first = answered("NOERROR", records=(f'"{text}"',), server=server)
     made = name(n, "allow", repeat=True, early=True)
-    return made, Record(n, (first, replace(first, t=3.0, again=True))), arrived(n, "dns", "udp", 53, "10.98.0.9")
+    return made, Record(n, (first, replace(first, t=3.0, again=True))), (asked(n), asked(n, "-again"))
 
 
-def run(*rows: tuple[Check, Record | None, Arrival | None], **said: Any) -> Report:
+def run(*rows: tuple[Check, Record | None, Arrival | tuple[Arrival, ...] | None], **said: Any) -> Report:
     """The report of a run with these rows, and what the collector says of it."""
     text = said.pop("policy", 'default = "deny"')
     problem = said.pop("problem", None)
     made = plan(*(r[0] for r in rows), collector=FAR, policies=parse_policy("p.toml", text, Context(lambda p: "", {})))
-    arrivals = tuple(r[2] for r in rows if r[2] is not None)
+    arrivals = tuple(one for r in rows for one in (r[2] if isinstance(r[2], tuple) else (r[2],)) if one is not None)
     far = FarEnd("egress-probe.far-end/1", KEY.hex(), Arrivals(RUN_ID, arrivals, **said), problem)
     return judge(made, evidence(*(r[1] for r in rows if r[1] is not None)), far=far)
 
@@ -223,6 +231,27 @@ def test_a_port_where_nothing_ever_arrived_may_be_closed_by_its_provider() -> No
         (Reachable(Transport.TCP, 6, 80, NOW), SILENT),
     ):
         assert verdict(run(*rows, reachable=(known,))) == wanted
+
+
+def test_a_copy_of_the_first_receipt_shows_nothing_at_the_end() -> None:
+    made, _, came = permitted()
+    copied = Record(1, (*spoken(1), *spoken(1, 3.0, True)))
+    assert verdict(run((made, copied, came), (row(2), silent(), None))) == SILENT
+
+
+def test_a_permitted_datagram_shows_no_way_for_connections() -> None:
+    made = row(1, "allow", technique="udp_datagram", channel=Channel.UDP)
+    talks = tuple(
+        attempt("answered", ADDRESS, step="send", transport=UDP, t=t, again=t > 1,
+                data=Data(90, "reply", "", receipt=receipt(1, "udp", port=port)))
+        for t, port in ((0.1, 4000), (3.0, 5000))
+    )  # fmt: skip
+    datagram = made, Record(1, talks), arrived(1, "udp", "udp")
+    known = (Reachable(Transport.TCP, 4, 443, NOW), Reachable(Transport.UDP, 4, 53, NOW))
+    assert verdict(run(datagram, (row(2), silent(), None), reachable=known)) == SILENT
+    udp = row(2, port=53, technique="udp_datagram", channel=Channel.UDP)
+    mute = Record(2, (attempt("silent", ADDRESS, 53, step="send", transport=UDP),))
+    assert verdict(run(datagram, (udp, mute, None), reachable=known)) == CONTAINED
 
 
 @pytest.mark.parametrize("which", [slice(0, 3), slice(3, 6)])
@@ -357,6 +386,31 @@ def test_a_question_straight_to_the_collector_that_another_answers_is_intercepte
     assert last(run(rows[0], (direct, Record(2, (none,)), None), reachable=shown)).verdict is Verdict.CONFORMS
 
 
+def test_a_cache_that_answers_at_the_end_shows_no_way() -> None:
+    made, record, (first, _) = permitted_name()
+    found = run((made, record, first), (name(2), Record(2, (answered(),)), None))
+    assert last(found).verdict is Verdict.UNPROVEN
+    assert "no permitted name arrived through 10.99.0.1, at the start and at the end" in last(found).why
+
+
+@pytest.mark.parametrize("kind", ["TXT", "A"])
+def test_a_resolver_that_wants_to_be_asked_over_tcp_has_decided_nothing(kind: str) -> None:
+    short = DnsAnswer("x", kind, "NOERROR", False, True)
+    found = run(permitted_name(), (name(2, kind=kind), Record(2, (answered(kind=kind, dns=short),)), None))
+    assert last(found).verdict is Verdict.UNPROVEN
+    assert "over TCP, which is no decision" in last(found).why
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [("ECONNRESET", Verdict.UNPROVEN), ("EPIPE", Verdict.UNPROVEN), ("ECONNREFUSED", Verdict.CONFORMS)],
+)
+def test_a_resolver_that_breaks_off_may_still_be_asking(error: str, verdict: Verdict) -> None:
+    broken = replace(answered(), result="error", dns=None, error=error, stage="receive", transport=Transport.TCP)
+    found = run(permitted_name(), (name(2), Record(2, (broken,)), None))
+    assert last(found).verdict is verdict
+
+
 @pytest.mark.parametrize("result", ["silent", "connected"])
 def test_a_resolver_that_does_not_answer_may_still_be_asking(result: str) -> None:
     none = replace(answered(), result=result, dns=None)  # type: ignore[arg-type]
@@ -434,7 +488,7 @@ def says(n: int, status: int, *, twice: bool = False) -> Record:
     return Record(n, (first, talk, *again))
 
 
-LOOKED_UP = arrived(1, "dns", "udp", 53, "10.98.0.9", type="A")
+LOOKED_UP = asked(1, type="A"), asked(1, "-again", type="A")
 THROUGH = proxied(1, "allow"), says(1, 200, twice=True), LOOKED_UP
 
 
@@ -460,6 +514,19 @@ def test_a_proxy_that_said_nothing_contains_nothing(record: Record) -> None:
 def test_a_proxy_must_carry_permitted_names_at_the_start_and_at_the_end() -> None:
     once = proxied(1, "allow"), says(1, 200), LOOKED_UP
     assert last(run(once, (proxied(2), says(2, 403), None))).verdict is Verdict.UNPROVEN
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 522])
+def test_a_proxy_that_fails_has_decided_nothing(status: int) -> None:
+    found = run(THROUGH, (proxied(2), says(2, status), None))
+    assert last(found).verdict is Verdict.UNPROVEN
+    assert f"the proxy failed ({status}), which is no decision" in last(found).why
+
+
+@pytest.mark.parametrize("came", [(), LOOKED_UP[0], LOOKED_UP[1], (LOOKED_UP[0], LOOKED_UP[0])])
+def test_a_proxy_that_looked_the_permitted_name_up_only_once_shows_no_way(came: Any) -> None:
+    found = run((THROUGH[0], THROUGH[1], came), (proxied(2), says(2, 403), None))
+    assert last(found).verdict is Verdict.UNPROVEN
 
 
 # --- what is told ---

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from probe.arrived import far_problem
 from probe.codec import DecodeError, decode, parse_json
 from probe.documents import Collector, FarEnd, Plan
 from probe.errors import UserError
@@ -23,12 +24,16 @@ class FarSide:
 def far_end(url: str, token_file: str | None, environment: Mapping[str, str]) -> FarSide:
     """The collector that the options name. One whose URL does not say its zone is asked. Raises UserError."""
     address, collector = parse_url(url)
-    token = environment.get(TOKEN_VARIABLE, "") if token_file is None else read_text(token_file)
-    if not token.strip():
+    given = environment.get(TOKEN_VARIABLE, "") if token_file is None else read_text(token_file)
+    token = given.strip()
+    if not token:
         raise UserError(
             f"{OPTION} {url}: its bearer token is needed: --collector-token-file FILE, or the variable {TOKEN_VARIABLE}"
         )
-    client = Client(address, token.strip())
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        where = f"variable {TOKEN_VARIABLE}" if token_file is None else token_file
+        raise UserError(f"{OPTION} {url}: {where}: expected one line, the bearer token")
+    client = Client(address, token)
     return FarSide(collector or client.info(), client)
 
 
@@ -47,11 +52,13 @@ def stored_arrivals(path: str, plan: Plan) -> FarEnd:
     """What `run --arrivals-out` wrote. Raises UserError."""
     try:
         far = decode(FarEnd, parse_json(read_evidence_text(path), path))
-        bytes.fromhex(far.key)
     except DecodeError as error:
         raise UserError(f"{path}: {error}") from None
-    except ValueError:
-        raise UserError(f"{path}: key: not hexadecimal") from None
+    problem = far_problem(far)
+    if problem is not None:
+        raise UserError(f"{path}: {problem}")
+    if plan.collector is None:
+        raise UserError(f"{path}: its plan has no collector, so that no arrival could be of it")
     if far.said.run_id != plan.run_id:
         raise UserError(f"{path}: of run {far.said.run_id}, not of the plan's ({plan.run_id})")
     return far

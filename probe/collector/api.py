@@ -18,7 +18,7 @@ from probe.codec import DecodeError, decode, encode, parse_json, to_line
 from probe.collector import web
 from probe.collector.house import House
 from probe.collector.line import Line
-from probe.collector.ratelimit import Limits
+from probe.collector.ratelimit import Limits, prefix
 from probe.collector.store import StoreError
 from probe.documents import Arrivals, Collector
 from probe.errors import UserError
@@ -33,6 +33,8 @@ _READERS = 2  # that read the database at a time
 _WRITTEN = 30.0  # seconds for one to be written: who does not read does not hold it for longer
 # TLS handshakes per second and at once: of one network, and of all.
 _HANDSHAKES = ((20.0, 100.0), (100.0, 200.0))
+_HANDSHAKE = b"\x16"  # the first byte of a TLS record that starts one
+_MOST_KNOWN = 256
 _KEY = re.compile(r"([0-9a-fA-F]{2}){16,64}")
 _RUN = r"/v1/runs/([0-7][0-9A-HJKMNP-TV-Z]{25})"
 
@@ -76,12 +78,16 @@ class Api:
         self._shown = shown
         self._answers = trio.CapacityLimiter(_ANSWERS)
         self._readers = trio.CapacityLimiter(_READERS)  # threads of their own: arrivals are not to wait for them
-        # A bucket of its own: strangers at the other ports must not lock controllers out.
+        # Buckets of their own: strangers, here or at the other ports, must not lock controllers out.
         self._handshakes = Limits(*_HANDSHAKES)
+        self._known_handshakes = Limits(*_HANDSHAKES)
+        self._known: dict[int, None] = {}  # networks that showed a valid token, the latest last
 
     async def serve(self, line: Line) -> None:
         """One connection: one request, one answer."""
-        if not self._handshakes.allow(line.source, self._house.clock()):
+        # Who says nothing costs nothing, and takes no place from those who do.
+        line.ahead = await line.receive_some()
+        if line.ahead[:1] == _HANDSHAKE and not self._admits(line.source):
             self.tally["api refused"] += 1
             return
         stream = trio.SSLStream(line, self._house.context, server_side=True)
@@ -94,12 +100,24 @@ class Api:
             async with self._answers:
                 reply = await self.reply(reading)
                 self.tally[f"api {reply.status}"] += 1
+                if reply.status in (200, 201):
+                    self._remember(line.source)
                 with trio.move_on_after(_WRITTEN):
                     async for part in _written(reply):
                         await stream.send_all(part)
             await stream.aclose()
         except trio.BrokenResourceError:
             self.tally["api broken"] += 1
+
+    def _admits(self, source: str) -> bool:
+        known = prefix(source) in self._known
+        return (self._known_handshakes if known else self._handshakes).allow(source, self._house.clock())
+
+    def _remember(self, source: str) -> None:
+        self._known.pop(prefix(source), None)
+        self._known[prefix(source)] = None
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
 
     async def reply(self, reading: web.Reading) -> Reply:
         """What is answered to a request that has come."""

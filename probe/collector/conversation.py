@@ -154,7 +154,13 @@ class _Talk:
         if self._greeted is not None:
             return await self._kept(self._greeted, "tls", "tls")
         # A handshake costs a hundred times what a look does: none for a forged token, or in a flood of strangers.
-        return not tokens.FORM.search(data) and house.handshakes.allow(self._line.source, house.clock())
+        if tokens.FORM.search(data):
+            return False
+        if not house.handshakes.allow(self._line.source, house.clock()):
+            house.tally["tls refused"] += 1
+            house.desk.missed()  # a token may have been about to come inside
+            return False
+        return True
 
     async def _inside(self, stream: "trio.SSLStream[Line]") -> None:
         """What is said in TLS. Who only greeted gets the receipt of the greeting."""

@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import trio
@@ -18,6 +18,7 @@ import trio
 from probe import receipts
 from probe.collector import dnswire, names
 from probe.collector.desk import WINDOW, Desk, Known
+from probe.collector.listening import BUFFER, normal
 from probe.collector.names import Question, Zone
 from probe.documents import Arrival
 from probe.model import Transport
@@ -25,15 +26,15 @@ from probe.model import Transport
 _DNS = 53
 _BURST = 256
 _MOST = WINDOW  # bytes of a datagram: more is not searched, and no DNS query over UDP is that long
-_BUFFER = 4 << 20  # bytes wanted for what waits while a burst is stored; the kernel gives what it allows
 
-# SO_RXQ_OVFL of socket(7): with each datagram, how many the kernel has dropped on this socket.
-_RXQ_OVFL = 40
+# SO_MEMINFO of linux/sock_diag.h: what the kernel counts of a socket. SO_RXQ_OVFL would tell of drops only with the
+# next datagram, which may never come.
+_MEMINFO, _DROPS = 55, struct.Struct("=32xI")
+_LOOK_EVERY = 1.0  # seconds
 _IP_PKTINFO = 8  # linux/in.h; the socket module names it from Python 3.12 on
 _INFO4 = struct.Struct("=I4s4s")  # interface, local address, destination: in_pktinfo of ip(7)
 _INFO6 = struct.Struct("=16sI")  # local address, interface: in6_pktinfo of ipv6(7)
-_COUNT = struct.Struct("=I")
-_ANCILLARY = socket.CMSG_SPACE(_INFO6.size) + socket.CMSG_SPACE(_COUNT.size)  # of the two infos, the longer
+_ANCILLARY = socket.CMSG_SPACE(_INFO6.size)  # of the two infos, the longer
 _LINK_LOCAL = b"\xfe\x80"
 
 _Ancillary = list[tuple[int, int, bytes]]
@@ -71,15 +72,35 @@ async def serve(
     _prepare(sock)
     if at is None:
         at = _DNS if zone is not None else sock.getsockname()[1]
-    dropped = told = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_drops, sock, desk)
+        await _answer(sock, desk, zone, clock, at)
+
+
+async def watch_drops(sock: socket.socket, desk: Desk) -> None:
+    """Tells the desk when the kernel dropped datagrams: some of them may have held a token."""
+    told = drops(sock)
+    while True:
+        await trio.sleep(_LOOK_EVERY)
+        if (now := drops(sock)) != told:
+            told = now
+            desk.missed()
+
+
+def drops(sock: socket.socket) -> int:
+    """How many datagrams the kernel has dropped on this socket; 0 where it does not tell (gVisor)."""
+    try:
+        told: int = _DROPS.unpack(sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, _DROPS.size))[0]
+    except (OSError, struct.error):
+        return 0
+    return told
+
+
+async def _answer(sock: socket.socket, desk: Desk, zone: Zone | None, clock: Callable[[], float], at: int) -> None:
     while True:
         await trio.lowlevel.wait_readable(sock)
         now = clock()
         burst = _receive(sock)
-        dropped = max([dropped, *(count for one in burst for count in drops(one.asked))])
-        if dropped != told:  # some of them may have held a token
-            told = dropped
-            desk.missed()
         taken = [found for one in burst if (found := take(one, at, desk, zone, now)) is not None]
         stored = [(answer.known, answer.arrival) for answer in taken if answer.known and answer.arrival]
         kept = iter(await desk.keep_each(stored))
@@ -90,7 +111,7 @@ async def serve(
 
 def take(datagram: Datagram, at: int, desk: Desk, zone: Zone | None, now: float) -> Answer | None:
     """What to do about a datagram to port `at`; None for nothing. A stranger's is counted here."""
-    source, port = address_of(datagram.peer[0]), datagram.peer[1]
+    source, port = normal(datagram.peer[0]), datagram.peer[1]
     # Searched once: a token in a question's name is one label, and stands in the message's bytes as it is.
     known = desk.recognise(datagram.data)
 
@@ -119,30 +140,16 @@ def _stranger(datagram: Datagram, question: Question | None, desk: Desk, source:
     return Answer(datagram, None, None, lambda: names.reply(question)) if desk.admit_stranger(question) else None
 
 
-def address_of(host: str) -> str:
-    """An address as everybody here writes it: shortest form, without an interface, a v4-mapped one as IPv4."""
-    if ":" not in host:
-        return host  # the kernel's own dotted quad
-    address = ip_address(host.partition("%")[0])
-    return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
-
-
 def _prepare(sock: socket.socket) -> None:
     sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-    sock.setsockopt(socket.SOL_SOCKET, _RXQ_OVFL, 1)
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     if not ip_address(sock.getsockname()[0].partition("%")[0]).is_unspecified:
         return  # bound to one address: answers leave from there
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-
-def drops(ancillary: _Ancillary) -> list[int]:
-    """How many datagrams the kernel had dropped when this one came, where it tells."""
-    told = (data for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, _RXQ_OVFL))
-    return [_COUNT.unpack(data)[0] for data in told if len(data) == _COUNT.size]
 
 
 def _receive(sock: socket.socket) -> list[Datagram]:

@@ -23,7 +23,7 @@ _TCP_SAVED_SYN = 28
 _ORIGINAL_DST = 80  # SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST (linux/netfilter_ipv4.h, netfilter_ipv6/ip6_tables.h)
 _MOST_SYN = 120
 _BACKLOG = 4096
-_BUFFER = 4 * 1024 * 1024  # bytes that a burst of datagrams may fill
+BUFFER = 4 * 1024 * 1024  # bytes wanted for what waits while a burst is stored; the kernel gives what it allows
 _TYPES = {"tcp": socket.SOCK_STREAM, "api": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
@@ -108,9 +108,7 @@ def _open(place: Place) -> socket.socket:
 
 def _prepare(sock: socket.socket, kind: Kind) -> None:
     sock.setblocking(False)
-    if kind == "udp":
-        with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    if kind == "udp":  # datagrams.py prepares it
         return
     if kind == "tcp":
         # Before the first SYN; a kernel that does not know it (gVisor) leaves arrivals without the SYN's header.

@@ -53,6 +53,9 @@ def check(settings: Settings) -> None:
         _address(settings.api_address, "--api")
     if (settings.certificate is None) != (settings.key is None):
         raise UserError("--certificate and --key: expected both or none")
+    if settings.all_tcp in (*settings.tcp, *settings.says_tcp, settings.dns_port):
+        # A SYN that the firewall redirected there could not be told from one that asked for it.
+        raise UserError(f"--all-tcp: port {settings.all_tcp} is one of those that clients ask for: choose another")
     if settings.api_port in tcp_ports(settings):
         raise UserError(f"--api: port {settings.api_port} is one of those that tokens go to: choose another")
     for option, ports in (("--says-tcp", told_tcp(settings)), ("--says-udp", told_udp(settings))):

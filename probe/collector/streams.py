@@ -7,10 +7,10 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv6Address
 
 import trio
 
+from probe.collector.halves import site
 from probe.collector.house import DEADLINE
 from probe.collector.line import Line
 from probe.collector.listening import normal
@@ -35,8 +35,8 @@ class Seats:
     def __init__(self, most: int, per_source: int, tally: Counter[str]) -> None:
         self._most = most
         self._per_source = per_source
-        self._taken: dict[Line, str] = {}
-        self._by_source: dict[str, dict[Line, None]] = {}
+        self._taken: dict[Line, int] = {}
+        self._by_source: dict[int, dict[Line, None]] = {}
         self._tally = tally
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Seats:
 
     def take(self, line: Line) -> None:
         """A seat for `line`; the oldest of its source, or of all, makes room."""
-        source = _neighbourhood(line.source)
+        source = site(line.source)
         own = self._by_source.setdefault(source, {})
         if len(own) >= self._per_source:
             self._evict(next(iter(own)))
@@ -66,10 +66,6 @@ class Seats:
         self.leave(line)
         self._tally["evicted"] += 1
         line.scope.cancel()
-
-
-def _neighbourhood(source: str) -> str:
-    return str(int(IPv6Address(source)) >> 64) if ":" in source else source
 
 
 class Door:

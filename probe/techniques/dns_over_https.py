@@ -38,7 +38,7 @@ async def run(orders: Sequence[Order], probe: Probe) -> None:
 
 async def attempt(order: Order, probe: Probe) -> list[Attempt]:
     """A plain connect and, if it is accepted, the request."""
-    port, question = order.destination.port or _PORT, question_of(order)
+    port, question = order.destination.port or _PORT, question_of(order, probe)
     if question is None:
         return [unaskable_at(order, port, probe)]
     question.id = 0  # RFC 8484 4.1: so that equal questions are equal requests

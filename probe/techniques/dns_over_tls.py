@@ -16,7 +16,7 @@ from probe.documents import Attempt, Check, Data, DnsAnswer, Order, Tls, Traits
 from probe.model import Channel, Query, Transport
 from probe.talk import ALERT, PACKETS, Wire, parse_answer, tls_facts, tls_problem
 from probe.techniques.base import Probe
-from probe.techniques.dns_query import TOTAL, build, framed, parse, unaskable, unframed
+from probe.techniques.dns_query import TOTAL, build, framed, parse, query_of, unaskable, unframed
 from probe.techniques.tcp_connect import connect_one
 from probe.tls_layer import Layer
 
@@ -40,7 +40,7 @@ async def run(orders: Sequence[Order], probe: Probe) -> None:
 
 async def attempt(order: Order, probe: Probe) -> list[Attempt]:
     """A plain connect and, if it is accepted, the question."""
-    port, question = order.destination.port or _PORT, question_of(order)
+    port, question = order.destination.port or _PORT, question_of(order, probe)
     if question is None:
         return [unaskable_at(order, port, probe)]
     made, clear = await ask_inside(order, port, probe, framed(question.to_wire()), "dot", _is_enough)
@@ -48,10 +48,10 @@ async def attempt(order: Order, probe: Probe) -> list[Attempt]:
     return [*made[:-1], read_as(made[-1], None if answer is None else parse(question, answer), made[-1].data)]
 
 
-def question_of(order: Order) -> dns.message.Message | None:
+def question_of(order: Order, probe: Probe) -> dns.message.Message | None:
     """The order's question; None for a name that DNS cannot carry."""
-    assert order.query is not None
-    return build(order.query.name, order.query.type, order.query.klass)
+    query = query_of(order, probe)
+    return build(query.name, query.type, query.klass)
 
 
 def unaskable_at(order: Order, port: int, probe: Probe) -> Attempt:

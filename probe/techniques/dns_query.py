@@ -24,6 +24,7 @@ from probe.model import Channel, DnsResolver, Query, Transport
 from probe.sockets import limited_socket
 from probe.talk import printable
 from probe.techniques.base import Pace, Probe
+from probe.tokens import asked_again
 
 # Recursion from cold caches takes longer than a handshake: a fixed time, not one estimated from connects.
 TOTAL = 2.5
@@ -53,8 +54,7 @@ async def run(orders: Sequence[Order], probe: Probe) -> None:
 
 async def attempt(order: Order, probe: Probe) -> list[Attempt]:
     """The explicit resolver, or each of the system's: whoever sends data out asks the one that lets it pass."""
-    query = order.query
-    assert query is not None
+    query = query_of(order, probe)
     port = order.destination.port or 53
     if query.resolver is DnsResolver.EXPLICIT and order.destination.address is not None:
         servers: tuple[str, ...] = (order.destination.address,)
@@ -65,6 +65,13 @@ async def attempt(order: Order, probe: Probe) -> list[Attempt]:
         made = await ask_query(server, port, query, probe.pace, probe.started, "query")
         attempts.append(replace(made, again=probe.again))
     return attempts
+
+
+def query_of(order: Order, probe: Probe) -> Query:
+    """The order's question; at the end of a run in another name, which no cache has."""
+    assert order.query is not None
+    name = order.query.name
+    return replace(order.query, name=asked_again(name, order.token) if probe.again else name)
 
 
 def build(name: str, kind: str, klass: str = "IN") -> dns.message.Message | None:

@@ -23,6 +23,7 @@ TRAITS = Traits(
     channel=Channel.ICMP,
     packets=4,
     sends=lambda check: "an ICMP echo request with the nonce, sent twice; if answered, again to the next hop",  # noqa: ARG005
+    carries=False,
 )
 
 _PROTOCOL = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}

@@ -23,6 +23,7 @@ from probe.talk import USER_AGENT, hear, http_request, parse_answer, printable, 
 from probe.techniques.base import NotRun, Probe
 from probe.techniques.tcp_connect import connect_one
 from probe.timing import syn_retransmissions
+from probe.tokens import asked_again
 
 # In the order in which they are looked at; the first one that names a plain HTTP proxy is taken.
 VARIABLES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
@@ -197,7 +198,10 @@ class _Line:
 
 async def _tunnel(order: Order, proxy: Proxy, address: str, probe: Probe) -> list[Attempt]:
     """What the proxy said; and, where the far end spoke through it, what that said."""
-    target = f"{order.destination.host}:{order.destination.port or _FAR_PORT}"
+    host = order.destination.host or ""
+    # A proxy may keep what it looked up: at the end of a run it is asked for another name.
+    host = asked_again(host, order.token) if probe.again else host
+    target = f"{host}:{order.destination.port or _FAR_PORT}"
     line: _Line | None = None
 
     async def say(sock: trio.socket.SocketType) -> None:

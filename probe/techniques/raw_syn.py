@@ -31,6 +31,7 @@ TRAITS = Traits(
     channel=Channel.TCP,
     packets=1,
     sends=lambda check: "one hand-made SYN; needs CAP_NET_RAW",  # noqa: ARG005 - the same for every check
+    carries=False,
 )
 # Listening goes on after the first answer: an injected RST comes before the destination's own answer.
 _LINGER = 0.3

@@ -10,13 +10,26 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 from tests.collector.house import token
 
 
-def load(address: str, port: int, said: list[bytes], at_a_time: int, rate: float) -> tuple[int, float]:
-    """How many were answered with a receipt, and the seconds that it took."""
-    poll, waiting, answered, began = select.epoll(), dict[int, tuple[socket.socket, bytes]](), 0, time.monotonic()
+def load(
+    address: str,
+    port: int,
+    said: list[bytes],
+    at_a_time: int,
+    rate: float,
+    heard: Callable[[bytes], object] = lambda _: None,
+) -> tuple[int, float]:
+    """How many were answered with a receipt, and the seconds that it took. `heard` gets each message that was."""
+    poll, waiting, answered, began = (
+        select.epoll(),
+        dict[int, tuple[socket.socket, bytes, bytes]](),
+        0,
+        time.monotonic(),
+    )
     started = 0
     while started < len(said) or waiting:
         due = min(len(said), int((time.monotonic() - began) * rate) + 1 if rate else len(said))
@@ -27,16 +40,18 @@ def load(address: str, port: int, said: list[bytes], at_a_time: int, rate: float
             # Nothing is left in TIME_WAIT: ports run out else.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.connect_ex((address, port))
-            waiting[sock.fileno()] = sock, message
+            waiting[sock.fileno()] = sock, message, message
             poll.register(sock, select.EPOLLOUT)
         for number, mask in poll.poll(0.01):
-            sock, message = waiting[number]
-            if mask & select.EPOLLOUT and message:
-                sock.send(message)
-                waiting[number] = sock, b""
+            sock, left, message = waiting[number]
+            if mask & select.EPOLLOUT and left and not mask & select.EPOLLERR:
+                sock.send(left)
+                waiting[number] = sock, b"", message
                 poll.modify(sock, select.EPOLLIN)
                 continue
-            answered += _answered(sock)
+            if _answered(sock):
+                answered += 1
+                heard(message)
             del waiting[number]
             sock.close()
     return answered, time.monotonic() - began

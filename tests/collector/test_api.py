@@ -195,6 +195,16 @@ async def asked(port: int, data: bytes) -> tuple[int, bytes]:
                 return status, body
 
 
+async def test_strangers_do_not_lock_controllers_out(tmp_path: Path) -> None:
+    with opened(tmp_path) as (door, _):
+        door._remember("203.0.113.7")
+        assert not all(door._admits(f"{n % 200 + 1}.{n // 200}.1.1") for n in range(2000))
+        assert door._admits("203.0.113.8")  # of the same network
+        for n in range(300):
+            door._remember(f"10.0.{n}.1" if n < 256 else f"10.1.{n - 256}.1")
+        assert not door._admits("203.0.113.8")
+
+
 async def test_many_arrivals_are_one_document(tmp_path: Path) -> None:
     made = [Arrival(n, float(n), "tcp", "tcp", "127.0.0.1", 1, 4444, syn="45") for n in range(1201)]
     (bound,) = listening.open_all([listening.Place("api", "127.0.0.1", 0)])

@@ -6,7 +6,6 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from probe.documents import Arrivals, Collector
 from probe.farclient import parse_url
 from tests.collector.house import KEY, RUN, ZONE, is_receipt, token
 from tests.collector.process import PORTS, Running, command, running
+from tests.collector.tcp_load import load
 
 OTHER = tokens.new_run_id(1_700_000_000_001, bytes(10))
 
@@ -103,7 +103,7 @@ def test_every_way_in_a_restart_and_the_end(tmp_path: Path) -> None:
         assert far.register() == read
         again = decode(Arrivals, far.arrivals(read))
         assert again.arrivals == said.arrivals
-        assert again.lost > 0 or again.started != said.started  # what came in between is not known
+        assert again.lost > 0  # what came in between is not known
         assert far.stop()[0] == 0
 
 
@@ -119,24 +119,22 @@ def _refusals(far: Running, read: str) -> None:
     assert far.ask("GET", f"{runs}/arrivals", far.bearer)[0] == 401
 
 
-def test_a_kill_in_the_middle_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    root = Path(__file__).parent.parent.parent
+@pytest.mark.parametrize("after", [1, 700])
+def test_a_kill_in_the_middle_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
+    """64 connections at a time are in flight, and what any of them was answered counts."""
+    acknowledged: list[bytes] = []
     with running(tmp_path) as far:
         far.register()
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.collector.tcp_load", "127.0.0.1", "4444", "100000", "64", "0"],
-            stdout=subprocess.PIPE, text=True, cwd=root,
-        ) as load:  # fmt: skip
-            assert load.stdout is not None
-            assert load.stdout.readline() == "ready\n"
-            acknowledged = [
-                check for check in range(100_000, 100_300) if is_receipt(say(4444, token(check).encode()), check)
-            ]
-            far.process.send_signal(signal.SIGKILL)
-            load.kill()
-    assert acknowledged
+
+        def heard(message: bytes) -> None:
+            acknowledged.append(message)
+            if len(acknowledged) == after:
+                far.process.send_signal(signal.SIGKILL)
+
+        load("127.0.0.1", 4444, [token(check).encode() + b"\n" for check in range(2000)], 64, 0, heard)
+    assert after <= len(acknowledged) < 2000
     with running(tmp_path) as far:
-        kept = {each["check"] for each in far.arrivals(far.register())["arrivals"]}
+        kept = {token(each["check"]).encode() + b"\n" for each in far.arrivals(far.register())["arrivals"]}
     assert kept.issuperset(acknowledged)
 
 
