@@ -34,6 +34,7 @@ class Choices:
     zone: str | None = None  # a zone of the operator's with a wildcard TXT record
     collector: Collector | None = None
     vpc_resolver: bool = False
+    resolvers: tuple[str, ...] = ()
     random_public: int = 0
     seed: str = ""
 
@@ -172,6 +173,12 @@ def _policy_resolvers(spec: CheckSpec, policies: Sequence[Policy], choices: Choi
             yield Target(Destination(None, address, _DNS), forwards=True)
 
 
+def _named_resolvers(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
+    """Those that the operator named, as a skill may name one."""
+    for address in choices.resolvers:
+        yield Target(Destination(None, address, _DNS), forwards=True)
+
+
 def _fixed_resolver(address: str) -> Generator:
     def generate(spec: CheckSpec, policies: Sequence[Policy], choices: Choices) -> Iterator[Target]:  # noqa: ARG001
         yield Target(Destination(None, address, _DNS), forwards=True)
@@ -262,6 +269,7 @@ GENERATORS: dict[str, Generator] = {
     "v4-mapped": _v4_mapped,
     "system-resolver": _system_resolver,
     "policy-resolvers": _policy_resolvers,
+    "named-resolvers": _named_resolvers,
     "docker-resolver": _fixed_resolver(_DOCKER_RESOLVER),
     "vpc-resolver": _fixed_resolver(_VPC_RESOLVER),
     "collector-tcp": _collector(Transport.TCP),

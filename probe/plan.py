@@ -154,7 +154,7 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
         technique=spec.technique,
         channel=channel,
         destination=target.destination,
-        purpose=target.purpose,
+        purpose=Purpose.BOUNDARY if query is not None and _looks(query) else target.purpose,
         declared=declared,
         sends="",
         packets=0,
@@ -170,6 +170,11 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     )
 
 
+def _looks(query: Query) -> bool:
+    """Whether the row only looks at who answers on the way: by it nothing can be called blocked."""
+    return query.hops is not None or query.klass == "CH"
+
+
 def _permitted(check: Check) -> bool:
     """Whether its name is one of those that are for the operator's allow-list."""
     name = check.query.name if check.query is not None else check.destination.host or ""
@@ -180,9 +185,7 @@ def _leads(target: Target, query: Query | None, collector: Collector | None) -> 
     """Whether the row's token comes to the collector, if nothing stops it."""
     if collector is None:
         return False
-    if query is not None and not (query.klass == "IN" and query.name.endswith(f".{collector.zone}")):
-        return False
-    if query is not None and query.hops is not None:  # it dies on the way by our own will
+    if query is not None and (_looks(query) or not query.name.endswith(f".{collector.zone}")):
         return False
     return target.forwards or target.destination.address in collector.addresses
 

@@ -45,6 +45,8 @@ def test_a_short_url_tells_where_to_ask() -> None:
         ("203.0.113.9:8443", "expected https://HOST:PORT/?zone=…"),
         ("https://u:p@x.test", "expected https://HOST:PORT/?zone=…"),
         ("https://x.test:99999", "Port out of range"),
+        ("https://x.test:0", "expected https://HOST:PORT/?zone=…"),
+        ("https://a b:9443/?zone=x.test&address=1.2.3.4", "expected https://HOST:PORT/?zone=…"),
         ("https://x.test/?zone=x&colour=red", "unknown key 'colour' (known: zone, address, tcp, udp)"),
         ("https://x.test/?zone=*.x.test", "name the zone itself"),
         ("https://x.test/?zone=", "is not a domain name"),
@@ -219,6 +221,33 @@ def test_what_the_collector_saw_is_kept_and_judged_again(
     other.write_text(Path(arrivals).read_text().replace(report["run"]["id"], "01J0000000000000000000000Z"))
     told = command(capfd, "judge", plan, evidence, "--arrivals", other)
     assert (told.status, "not of the plan's" in told.err or "not the plan's" in told.err) == (2, True)
+    _mistakes_in_arrivals(capfd, Path(plan), evidence, Path(arrivals), other)
+
+
+def _mistakes_in_arrivals(
+    capfd: pytest.CaptureFixture[str], plan: Path, evidence: str, arrivals: Path, other: Path
+) -> None:
+    good = json.loads(arrivals.read_text())
+    first = good["said"]["arrivals"][0]
+    for change, line in (
+        ({"key": ""}, "key: expected 16 to 64 bytes as hexadecimal digits"),
+        (
+            {"said": {**good["said"], "arrivals": [{**first, "source": "foo"}]}},
+            "source: expected an address, got 'foo'",
+        ),
+        (
+            {"said": {**good["said"], "half_open": [{"time": 1.0, "source": "\n", "port": 1, "at": 1}]}},
+            "source: expected",
+        ),
+    ):
+        other.write_text(json.dumps({**good, **change}))
+        told = command(capfd, "judge", str(plan), evidence, "--arrivals", str(other))
+        assert (told.status, line in told.err, told.err.count("\n")) == (2, True, 1), told.err
+    alone = json.loads(plan.read_text())
+    del alone["collector"]
+    other.write_text(json.dumps(alone))
+    told = command(capfd, "judge", str(other), evidence, "--arrivals", str(arrivals))
+    assert (told.status, "its plan has no collector" in told.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +258,15 @@ def test_what_the_collector_saw_is_kept_and_judged_again(
         (("run", "--arrivals-out", "x.json"), "there is no --collector"),
         (("plan", "--collector", "https://c.exfil.test"), "tells no zone, and `plan` asks nobody"),
         (("run", "--collector", WHOLE, "--collector-token-file", "/nonexistent"), "no such file"),
+        (
+            ("run", "--collector", WHOLE, "--collector-token-file", "two-lines"),
+            "two-lines: expected one line, the bearer",
+        ),
+        (
+            ("plan", "--policy", "p.toml", "--resolver", "dns.test"),
+            "--resolver dns.test: expected an IPv4 or IPv6 address",
+        ),
+        (("plan", "--policy", "p.toml", "--resolver", "224.0.0.1"), "--resolver 224.0.0.1: a multicast"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -240,9 +278,12 @@ def test_mistakes_on_the_command_line(
 ) -> None:
     monkeypatch.delenv("EGRESS_PROBE_COLLECTOR_TOKEN", raising=False)
     monkeypatch.chdir(tmp_path)
+    Path("two-lines").write_text("secret-1\nsecret-2\n")
+    Path("p.toml").write_text('default = "deny"\n')
     ran = command(capfd, *options)
     assert ran.status == 2
     assert line in ran.err
+    assert "secret" not in ran.err
     assert ran.err.count("\n") == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from probe.documents import Attempt, Check, Data, DnsAnswer, End, Icmp, Record
 from probe.judge import judge
-from probe.model import Action, Channel, Declared, Finding, Purpose, Query, SelfTest, Severity, Transport
+from probe.model import Action, Channel, Declared, DnsResolver, Finding, Purpose, Query, SelfTest, Severity, Transport
 from probe.policies import Context, parse_policy
 from probe.report import Report
 from tests.make import VANTAGE, attempt, check, evidence, plan
@@ -624,3 +624,14 @@ def test_the_same_plan_and_evidence_give_the_same_report() -> None:
     made = plan(*CHECKS), evidence(GOOD_CONTROL, silent(2, WITNESS), silent(3, TARGET))
     assert judge(*made) == judge(*made)
     assert judge(*made).run.finished == "2026-01-02T03:04:08.500Z"
+
+
+@pytest.mark.parametrize(("result", "code"), [("silent", 0), ("answered", 3)])
+def test_who_looks_for_an_interception_and_meets_none_wants_no_proof(result: str, code: int) -> None:
+    row = check("198.51.100.44", 53, technique="dns_query", channel=Channel.DNS, purpose=Purpose.BOUNDARY,
+                reserved=True, query=Query("version.bind", "TXT", DnsResolver.EXPLICIT, klass="CH"))  # fmt: skip
+    dns = DnsAnswer("version.bind", "TXT", "NOERROR", False, False, ('"x"',)) if result == "answered" else None
+    tried = attempt(result, "198.51.100.44", 53, transport=Transport.UDP, step="query", dns=dns)
+    report = judge(plan(row), evidence(Record(1, (tried,))))
+    assert report.results[0].verdict.value == "unproven"
+    assert report.summary.exit_code == code

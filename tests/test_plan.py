@@ -355,6 +355,29 @@ def test_the_vpc_resolver_is_asked_for() -> None:
     assert any(c.destination.address == there for c in planned(WITH_FAR, collector=FAR, vpc_resolver=True).checks)
 
 
+def test_a_resolver_that_the_operator_names_is_asked() -> None:
+    made = planned(WITH_FAR, collector=FAR, resolvers=("198.51.100.53",))
+    there = [c for c in made.checks if c.destination.address == "198.51.100.53"]
+    assert {c.query.transport for c in there if c.query} == {Transport.UDP, Transport.TCP}
+    assert all(c.far_end and c.declared.action is Action.DENY for c in there)
+
+
+def test_what_carries_no_token_is_no_row_of_the_far_end() -> None:
+    """A raw SYN is one packet without a byte in it, and a collector does not see pings: no arrival can be missed."""
+    mute = {name for name, traits in all_traits().items() if not traits.carries}
+    assert mute == {"raw_syn", "icmp_echo"}
+    made = planned(WITH_FAR, collector=FAR)
+    to_it = [c for c in made.checks if c.destination.address in FAR.addresses and c.query is None]
+    assert {c.technique for c in to_it} >= mute
+    assert all(c.far_end is (c.technique not in mute) for c in to_it)
+
+
+def test_rows_that_only_look_at_who_answers() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    looks = {c.id for c in made.checks if c.purpose is Purpose.BOUNDARY}
+    assert looks == {c.id for c in made.checks if c.query and (c.query.hops or c.query.klass == "CH")}
+
+
 def test_dns_over_https_to_an_allowed_host_is_its_https() -> None:
     made = planned(WITH_FAR, collector=FAR)
     said = {c.id: c.declared.action for c in made.checks}

@@ -91,7 +91,12 @@ def play_world(world: World, concurrency: int = 0) -> Report:
     def make(policies: tuple[Policy, ...], far: Collector | None) -> Plan:
         run = world.run
         request = Request(
-            scenarios=run.scenarios, controls=run.control, witnesses=run.witness, zone=run.zone, collector=far
+            scenarios=run.scenarios,
+            controls=run.control,
+            witnesses=run.witness,
+            zone=run.zone,
+            resolvers=run.resolver,
+            collector=far,
         )
         return plan_with(policies, replace(request, concurrency=concurrency), default_witness=False)
 

@@ -81,6 +81,8 @@ scenario_options = _stack(
                  help="Raw SYNs as egress validators are known to send them: DF clear, window 3."),
     click.option("--collector", metavar="URL",
                  help="Your far end, as `egress-probe collector serve` prints it: it says what really arrived."),
+    click.option("--resolver", "resolvers", multiple=True, metavar="ADDRESS",
+                 help="Also ask this DNS resolver, as a skill may name one of its own."),
     click.option("--vpc-resolver", is_flag=True,
                  help="Also ask the DNS resolver of AWS networks (169.254.169.253)."),
     click.option("--boundary", metavar="HOP|CIDR",
@@ -121,6 +123,19 @@ def endpoint(text: str, option: str) -> Endpoint:
     if (":" in address) != host.startswith("["):
         raise UserError(f"{option} {text}: expected HOST:PORT, or [IPV6]:PORT with brackets")
     return Endpoint(Destination(None, address, int(port)), transport)
+
+
+def resolver(text: str) -> str:
+    """The address of a resolver that may be asked. Raises UserError."""
+    from ipaddress import ip_address
+
+    try:
+        address = str(ip_address(text))
+    except ValueError:
+        raise UserError(f"--resolver {text}: expected an IPv4 or IPv6 address") from None
+    if not is_connectable(address):
+        raise UserError(f"--resolver {text}: a multicast, broadcast or link-local address cannot be tried")
+    return address
 
 
 def boundary(text: str) -> str:

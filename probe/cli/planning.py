@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from probe.checks import findings
-from probe.cli.options import boundary, endpoint
+from probe.cli.options import boundary, endpoint, resolver
 from probe.destinations import Choices, Endpoint, with_collector
 from probe.documents import Collector, Plan, Settings
 from probe.errors import UserError
@@ -49,6 +49,7 @@ class Request:
     scan_signature: bool = False
     collector: Collector | None = None
     vpc_resolver: bool = False
+    resolvers: tuple[str, ...] = ()
 
 
 def plan_for(request: Request, default_witness: bool = True) -> Plan:
@@ -117,6 +118,7 @@ def _choices(request: Request, run_id: str, policies: tuple[Policy, ...], defaul
         random_public=request.random_public,
         seed=request.seed or run_id,
         vpc_resolver=request.vpc_resolver,
+        resolvers=tuple(dict.fromkeys(map(resolver, request.resolvers))),
     )
     return choices if request.collector is None else with_collector(choices, policies, request.collector)
 

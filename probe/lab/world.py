@@ -27,6 +27,7 @@ class Run:
     control: tuple[str, ...] = ()
     witness: tuple[str, ...] = ()
     zone: str | None = None
+    resolver: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
