@@ -1,9 +1,10 @@
 """The phases in which a destination is tried again, slowly: what a crowd or a limit made of it is told from the rest.
 
-Lone retries where a router rejects; second looks at what this host itself may have dropped; witnesses and controls once
-more, one by one.
+A few before all others; lone retries where a router rejects; second looks at what this host itself may have dropped;
+witnesses and controls once more, one by one.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import trio
@@ -20,6 +21,8 @@ from probe.timing import ALONE, LONE_GAP, LONGEST, MOST_RETRIES, MOST_SECOND_LOO
 
 _LONE_ANSWER = 0.5
 _WATCH_GAP = 0.5
+_ANSWERED = ("connected", "answered")
+_MOST_SINGLED = 10  # per IP version and transport
 _COUNTED = 4  # lone connects whose packets are counted, per IP version
 _COUNT_SECONDS = 0.1
 
@@ -130,6 +133,50 @@ async def _count_alone(run: Attempting, targets: list[Connect], probe: Probe) ->
             counted = moved(before, read_counters()).get(6 if six else 4)
             assert isinstance(chosen.tag, Order)
             run.attempts_of(chosen.tag).append(replace(as_attempt(lone, probe), counters=counted))
+
+
+async def begin(run: Attempting, orders: Iterable[Order]) -> None:
+    """Rows that are tried before all others, one by one in each IP version."""
+    lanes: dict[bool, list[Order]] = {}
+    for order in orders:
+        if order.first:
+            lanes.setdefault(":" in (order.destination.address or ""), []).append(order)
+    async with trio.open_nursery() as nursery:
+        for some in lanes.values():
+            nursery.start_soon(_one_by_one, run, some)
+
+
+async def _one_by_one(run: Attempting, orders: list[Order]) -> None:
+    for order in orders:
+        await trio.sleep(LONE_GAP)
+        await run.attempt([order], again=True, limits=ALONE)
+
+
+async def single_out(run: Attempting) -> None:
+    """Where a row got an answer, those like it that got none are tried once more, one by one and slowly.
+
+    The one that was answered goes first: if it is not answered any more, the limit still holds, and nothing is gained.
+    """
+    lanes: dict[tuple[int, str], tuple[list[Order], list[Order]]] = {}
+    for order, attempts in run.held.values():
+        answered = any(attempt.result in _ANSWERED for attempt in attempts)
+        for lane in {_lane(attempt) for attempt in attempts} if order.lone else ():
+            lanes.setdefault(lane, ([], []))[not answered].append(order)
+    async with trio.open_nursery() as nursery:
+        for answered_ones, others in lanes.values():
+            if answered_ones and others:
+                nursery.start_soon(_single_out, run, answered_ones[0], others[:_MOST_SINGLED])
+
+
+async def _single_out(run: Attempting, answered: Order, others: list[Order]) -> None:
+    before = len(run.attempts_of(answered))
+    await _one_by_one(run, [answered])
+    if any(attempt.result in _ANSWERED for attempt in run.attempts_of(answered)[before:]):
+        await _one_by_one(run, others)
+
+
+def _lane(attempt: Attempt) -> tuple[int, str]:
+    return family_of(attempt), attempt.transport.value
 
 
 async def close(run: Attempting) -> None:

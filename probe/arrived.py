@@ -40,6 +40,7 @@ class Arrived:
     zone: str = ""
     addresses: frozenset[str] = frozenset()
     arrivals: Mapping[int, tuple[Arrival, ...]] = field(default_factory=dict)
+    beside: frozenset[int] = frozenset()  # checks whose token arrived by another way, which is allowed
     reachable: frozenset[tuple[Transport, int, int]] = frozenset()
     # IP version and port of SYNs that arrived without a way back; None: a firewall redirected them, from what port
     # nobody knows.
@@ -51,6 +52,8 @@ class Arrived:
     direct: frozenset[tuple[Transport, int]] = frozenset()
     servers: frozenset[str] = frozenset()
     proxied: frozenset[str] = frozenset()
+    leaks: Mapping[object, str] = field(default_factory=dict)  # of denied tokens, by the way that they took
+    still_open: frozenset[object] = frozenset()  # ways that they took at the end as well
 
 
 def arrivals_problem(said: Arrivals) -> str | None:
@@ -76,10 +79,11 @@ def gather(plan: Plan, far: FarEnd | None) -> Arrived:
         return Arrived()
     checks = {check.n: check for check in plan.checks}
     arrivals: defaultdict[int, list[Arrival]] = defaultdict(list)
+    beside: defaultdict[int, list[Arrival]] = defaultdict(list)
     for arrival in far.said.arrivals:
         check = checks.get(arrival.check)
-        if check is not None and _counts(check, arrival, plan):
-            arrivals[arrival.check].append(arrival)
+        if check is not None:
+            (arrivals if _counts(check, arrival, plan) else beside)[arrival.check].append(arrival)
     sources = {_site(arrival.source) for arrival in far.said.arrivals}
     return Arrived(
         asked=far.problem is None,
@@ -88,6 +92,7 @@ def gather(plan: Plan, far: FarEnd | None) -> Arrived:
         zone=plan.collector.zone,
         addresses=frozenset(plan.collector.addresses),
         arrivals={n: tuple(some) for n, some in arrivals.items()},
+        beside=frozenset(beside),
         reachable=frozenset(
             {(one.transport, one.version, one.port) for one in far.said.reachable if _is_fresh(one, plan)}
             | {(_carrier(one), family(one.source), one.at) for one in far.said.arrivals}
@@ -109,9 +114,9 @@ def _counts(check: Check, arrival: Arrival, plan: Plan) -> bool:
     A row's name is looked up by DNS, and beside a TCP row goes a datagram: another path, which may be allowed. There an
     arrival is a leak only where that path is denied, and never makes an allowed row work.
     """
+    if arrival.channel == "dns" and check.channel is Channel.PROXY:  # the proxy looked it up, nobody else
+        return True
     if arrival.channel == "dns" and check.channel is not Channel.DNS:
-        if check.channel is Channel.PROXY and is_permitted(check):
-            return True
         asked = Query(arrival.name or check.destination.host or "", arrival.type or "A")
         resolver = Destination("system-resolver", None, _DNS_PORT)
         other = decide(plan.policies, resolver, Channel.DNS, asked)
@@ -120,6 +125,13 @@ def _counts(check: Check, arrival: Arrival, plan: Plan) -> bool:
     else:
         return True
     return check.declared.action is Action.DENY and other.action is Action.DENY
+
+
+def granted(row: Seen) -> bool:
+    """Whether a proxy opened a tunnel for the row, whoever is at its end."""
+    talks = [a for a in row.record.attempts if a.step == "talk"] if row.record is not None else []
+    statuses = [a.data.http_status or 0 for a in talks if a.data is not None]
+    return row.check.channel is Channel.PROXY and any(200 <= status < 300 for status in statuses)
 
 
 def is_permitted(check: Check) -> bool:
@@ -211,6 +223,8 @@ def _raw_reply(row: Seen, outer: Arrived) -> Reply:
 def signed(attempt: Attempt, check: Check, outer: Arrived) -> bool:
     """Whether the attempt brought a receipt that the collector made for this very token."""
     mine = token(outer.run_id, check.n, outer.key)
+    if attempt.step == "twin":  # a datagram beside a TCP row: another path
+        return False
     if attempt.data is not None and attempt.data.receipt is not None:
         return receipts.is_valid(attempt.data.receipt, outer.key, mine)
     seen = [(one.source, one.port) for one in outer.arrivals.get(check.n, ()) if one.channel == "dns"]

@@ -102,7 +102,7 @@ class Attempting:
         made = [annotated(attempt) for attempt in attempts]
         self.rejecters |= {":" in (a.address or "") for a in made if _by_a_router(a)}
         before = self.attempts_of(order)
-        if order.self_test is None and (before or order.repeat or any(map(_may_change, made))):
+        if order.self_test is None and (before or order.repeat or order.lone or any(map(_may_change, made))):
             self.held[order.n] = (order, [*before, *made])
         else:
             self._record(order, made)

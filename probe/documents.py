@@ -51,6 +51,8 @@ class Check:
     answers: bool = False  # somebody is known to answer there when it can be reached
     reserved: bool = False  # a registry entry says that nobody lives there
     skip: str | None = None  # why this row is not attempted
+    first: bool = False  # attempted before all others as well, alone: a limit on crowds has seen nothing yet
+    lone: bool = False  # attempted again, alone, where another one like it got out
     far_end: bool = False  # its token leads to the collector, if nothing stops it
 
 
@@ -120,6 +122,8 @@ class Order:
     self_test: SelfTest | None = None
     early: bool = False
     repeat: bool = False
+    first: bool = False
+    lone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

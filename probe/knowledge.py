@@ -175,13 +175,20 @@ def _side(one: Observed, known: Knowledge) -> bool | None:
     return is_outside(known.boundary, seen_at or (1 if stopped.hop == 1 else None), stopped.address, near)
 
 
+def is_closed(attempts: Iterable[Attempt]) -> bool:
+    """Whether one of them was made alone, after the crowd's."""
+    made = list(attempts)
+    crowd = min((attempt.t for attempt in made if not attempt.again), default=0.0)
+    return any(attempt.again and attempt.t >= crowd for attempt in made)
+
+
 def _alone(row: Seen, known: Knowledge) -> None:
     """Silent in the crowd, and tried again alone."""
     if row.record is None:
         return
     for attempt, one in row.each:
         tries = [a for a in row.record.attempts if a.step == attempt.step and a.address == attempt.address]
-        if any(a.again for a in tries) and any(a.result == "silent" and not a.again for a in tries):
+        if is_closed(tries) and any(a.result == "silent" and not a.again for a in tries):
             known.alone.setdefault((group_of(attempt), way_of(row)), []).append((row, one))
 
 

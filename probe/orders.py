@@ -40,6 +40,8 @@ def _order(check: Check, nonce: str) -> Order:
         self_test=check.self_test,
         early=check.early,
         repeat=check.repeat,
+        first=check.first,
+        lone=check.lone,
     )
 
 

@@ -1,13 +1,14 @@
 """One run of the agent, phase by phase: what is attempted when. The facts go out as evidence lines.
 
-Early rows (self-tests, controls, baseline) → more samples of the controls, which set deadline and number of tries → all
-other rows → lone retries where an ICMP rate limit may have turned rejections into silence → hop walks → second looks at
-what this host itself may have dropped → witnesses and controls once more, alone.
+A few denied ones alone, before any limit on crowds has seen something → early rows (self-tests, controls, baseline) →
+more samples of the controls, which set deadline and number of tries → all other rows → lone retries where an ICMP rate
+limit may have turned rejections into silence → hop walks → second looks at what this host itself may have dropped →
+witnesses and controls once more, alone.
 """
 
 import trio
 
-from probe.alone import close, look_again, retry, watch
+from probe.alone import begin, close, look_again, retry, single_out, watch
 from probe.attempting import Attempting, Emit
 from probe.calibrating import calibrate
 from probe.documents import EVIDENCE_SCHEMA, End, Orders, Start
@@ -34,6 +35,7 @@ async def run(orders: Orders, emit: Emit) -> None:
 async def _phases(attempting: Attempting, orders: Orders, emit: Emit) -> None:
     early = [order for order in orders.orders if order.early]
     others = [order for order in orders.orders if not order.early]
+    await begin(attempting, orders.orders)
     await attempting.attempt(early)
     emit(await calibrate(attempting, len(others)))
     async with trio.open_nursery() as nursery:
@@ -44,6 +46,7 @@ async def _phases(attempting: Attempting, orders: Orders, emit: Emit) -> None:
     if orders.settings.walk:
         await Placing(attempting.probe(), attempting.held).run()
     await look_again(attempting)
+    await single_out(attempting)
     await close(attempting)
 
 

@@ -62,6 +62,9 @@ _WATCHED = 4 * 3 * 120
 _WALK_DEADLINES = 2 * (6 * 1.5 + 2.5) + (2 * MOST_COMPARED / 24 + 1) * (1.5 + 2.5)
 
 
+_DNS_PORT = 53
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Everything that a plan is made of."""
@@ -85,7 +88,7 @@ def make_plan(inputs: Inputs) -> Plan:
     rows = (*_self_tests(), *_scenario_checks(inputs))
     silence = deadlines(inputs.settings.deadline or LONGEST, inputs.settings.tries).total
     again = syn_retransmissions(max(silence, ALONE.total))
-    checks = _numbered([_finished(check, seen, inputs.traits[check.technique], again) for check in rows])
+    checks = _numbered([_finished(check, seen, inputs, again) for check in rows])
     return Plan(
         schema=PLAN_SCHEMA,
         run_id=inputs.run_id,
@@ -129,7 +132,7 @@ def _scenario_checks(inputs: Inputs) -> Iterator[Check]:
             for target in GENERATORS[spec.destinations](spec, inputs.policies, inputs.choices):
                 check = _check(scenario, spec, target, inputs)
                 # A permitted name that no policy permits is one more denied name, and there are enough of them.
-                if not _permitted(check) or check.declared.action is Action.ALLOW:
+                if not _permitted(check, inputs.collector) or check.declared.action is Action.ALLOW:
                     yield check
 
 
@@ -139,6 +142,8 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     declared = decide(inputs.policies, target.destination, channel, query)
     if target.skip is not None and target.entry is not None:
         declared = _of_entry(inputs.policies, target.entry)
+    elif target.skip is None and query is None and declared.action is Action.DENY and _is_dns(target, inputs):
+        target = replace(target, skip="DNS to it is allowed, and a filter of packets takes this for DNS")
     allowed = declared.action is Action.ALLOW
     # What is expected to answer calibrates the others, and must still answer when they are done. A witness is tried
     # again then, alone: a limit on new connections may have stopped it in the crowd.
@@ -163,6 +168,8 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
         early=spec.early or control,
         # What a lossy or a limited resolver swallowed once, it may pass on when it is asked again.
         repeat=control or witness or (leads and query is not None),
+        first=witness and leads,
+        lone=leads and query is None and declared.action is Action.DENY and spec.technique not in WAYS,
         answers=target.answers,
         reserved=target.unreal or (nobody_lives_at(target.destination) and not theirs and not leads),
         skip=target.skip,
@@ -170,15 +177,24 @@ def _check(scenario: Scenario, spec: CheckSpec, target: Target, inputs: Inputs) 
     )
 
 
+def _is_dns(target: Target, inputs: Inputs) -> bool:
+    """Whether the policy lets DNS pass to where a row that is no DNS goes."""
+    where = target.destination
+    if where.address is None or where.port != _DNS_PORT:
+        return False
+    asked = Query("x.example", "TXT", DnsResolver.EXPLICIT)
+    return decide(inputs.policies, where, Channel.DNS, asked).action is Action.ALLOW
+
+
 def _looks(query: Query) -> bool:
     """Whether the row only looks at who answers on the way: by it nothing can be called blocked."""
     return query.hops is not None or query.klass == "CH"
 
 
-def _permitted(check: Check) -> bool:
+def _permitted(check: Check, collector: Collector | None) -> bool:
     """Whether its name is one of those that are for the operator's allow-list."""
     name = check.query.name if check.query is not None else check.destination.host or ""
-    return check.far_end and f".{PERMITTED}." in name
+    return check.far_end and collector is not None and name.endswith(f".{PERMITTED}.{collector.zone}")
 
 
 def _leads(target: Target, query: Query | None, collector: Collector | None) -> bool:
@@ -208,15 +224,16 @@ def _of_entry(policies: Sequence[Policy], by: str) -> Declared:
     return next(Declared(r.action, r.by) for policy in policies for r in policy.rules if r.by == by)
 
 
-def _finished(check: Check, seen: Counter[str], traits: Traits, again: int) -> Check:
+def _finished(check: Check, seen: Counter[str], inputs: Inputs, again: int) -> Check:
     """`check` with a unique id, and what it sends and costs. `again`: SYNs that the kernel adds to a silent connect."""
-    wanted = _id(check)
+    traits, wanted = inputs.traits[check.technique], _id(check, inputs.collector)
     seen[wanted] += 1
     addresses, lookups = (MOST_ADDRESSES, _LOOKUP) if check.destination.host and traits.resolves else (1, 0)
     cost = (
         0
         if check.skip
-        else (addresses * (traits.packets + traits.connects * again) + lookups) * (2 if check.repeat else 1)
+        else (addresses * (traits.packets + traits.connects * again) + lookups)
+        * (1 + check.repeat + check.first + check.lone)
     )
     return replace(
         check,
@@ -229,24 +246,26 @@ def _finished(check: Check, seen: Counter[str], traits: Traits, again: int) -> C
 def _sends(check: Check, traits: Traits) -> str:
     name = check.destination.host
     first = f"A and AAAA of {name} to the system's resolvers; then " if name and traits.resolves else ""
-    return first + traits.sends(check) + ("; all of it again at the end" if check.repeat else "")
+    before = "; all of it once before, alone" if check.first else ""
+    after = "; all of it again at the end" if check.repeat or check.lone else ""
+    return first + traits.sends(check) + before + after
 
 
-def _id(check: Check) -> str:
-    question = _question(check) if check.query else ""
+def _id(check: Check, collector: Collector | None) -> str:
+    question = _question(check, collector) if check.query else ""
     kind = f"/{check.self_test.value}" if check.self_test else ""
     way = f"/{check.technique}" if check.technique in WAYS else ""
     return f"{check.scenario}/{check.channel.value}/{check.destination}{question}{kind}{way}"
 
 
-def _question(check: Check) -> str:
+def _question(check: Check, collector: Collector | None) -> str:
     """`/TXT/udp`, and what else sets one question apart from its like."""
     query = check.query
     assert query is not None
     also = (
         (query.name, query.klass == "CH"),
         ("long", "{chunks}" in query.name),
-        (PERMITTED, _permitted(check)),
+        (PERMITTED, _permitted(check, collector)),
         (f"ttl{query.hops}", query.hops is not None),
         (check.http.method if check.http else "", check.http is not None),
     )
@@ -279,7 +298,9 @@ def _budget(checks: Sequence[Check], settings: Settings) -> Budget:
     walks = answer * _WALK_DEADLINES if settings.walk else 0.0
     paced = packets / settings.rate if settings.rate else 0.0
     # Early rows, the others, what answers take, lone retries, walks; then controls and witnesses, one by one.
-    closing = sum(check.repeat for check in checks) * (ALONE.total * MOST_ADDRESSES + _CONVERSATION + LONE_GAP)
+    # … and before all that, the first ones, in the same way.
+    alone = ALONE.total * MOST_ADDRESSES + _CONVERSATION + LONE_GAP
+    closing = sum(check.repeat + check.first + check.lone for check in checks) * alone
     return Budget(
         packets,
         round(paced + 2 * silence + 3 * _CONVERSATION + _RETRIES + walks + _CONVERSATION + ALONE.total + closing, 1),

@@ -5,7 +5,7 @@ hop, nothing denied got out, and every witness was stopped, one of them alike.
 """
 
 from probe.documents import Attempt
-from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, inside, is_near, outside, way_of
+from probe.knowledge import Group, Knowledge, Seen, group_name, group_of, inside, is_closed, is_near, outside, way_of
 from probe.model import Action, EnforcerKind, Outcome, Purpose, Transport
 from probe.paths import Surroundings, path_of
 from probe.report import Observed
@@ -108,7 +108,7 @@ def _missing(group: Group, attempt: Attempt, row: Seen, one: Observed, known: Kn
     for witness in witnesses:
         if not all(_is_stopped(seen) for _, seen in _tries(witness, group)):
             return f"the witness {witness.check.destination} was {witness.observed.outcome.value}"
-        if witness.check.repeat and not any(attempt.again for attempt, _ in _tries(witness, group)):
+        if witness.check.repeat and not is_closed(attempt for attempt, _ in _tries(witness, group)):
             return f"the witness {witness.check.destination} was not tried again, alone"
     alike = [witness for witness in witnesses if _stopped_alike(witness, group, one)]
     if not alike:

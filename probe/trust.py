@@ -5,18 +5,19 @@ port is known to be reachable from somewhere.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
-from probe.arrived import Arrived, is_permitted, signed
+from probe.arrived import Arrived, granted, is_permitted, signed
 from probe.documents import Attempt, Plan
 from probe.farend import Trust
-from probe.knowledge import Seen
-from probe.model import WAYS, Channel, Transport
+from probe.knowledge import Seen, is_closed
+from probe.model import WAYS, Action, Channel, Transport
 from probe.paths import family
 from probe.tokens import AGAIN
 
+_DNS_PORT = 53
 _TOO_LOSSY = 0.05  # the probability of a lost answer from which nothing-arrived is not believed
 
 # Answer codes by which a resolver denies a name, or has nothing for it.
@@ -29,10 +30,10 @@ _SHOWN_BY = {
     Transport.UDP: (Transport.UDP, Transport.TCP),
     Transport.ICMP: (),
 }
-_LOST = "it could not store some arrivals of this run, or was started anew during it"
+_LOST = "it may have missed some arrivals: it could not store them, saw too many at once, or was started anew"
 
 
-def permitted(rows: Iterable[Seen], outer: Arrived) -> Arrived:
+def permitted(rows: Sequence[Seen], outer: Arrived) -> Arrived:
     """`outer` with the ways that permitted tokens took: at the start and, by the closing try, at the end."""
     direct: set[tuple[Transport, int]] = set()
     servers: set[str] = set()
@@ -50,7 +51,8 @@ def permitted(rows: Iterable[Seen], outer: Arrived) -> Arrived:
             direct |= {(a.transport, family(a.address or "")) for a in row.record.attempts
                        if a.again and a.address and signs[True, a.address] - signs[False, a.address]
                        and signs[False, a.address]}  # fmt: skip
-    return replace(outer, direct=frozenset(direct), servers=frozenset(servers), proxied=frozenset(proxied))
+    outer = replace(outer, direct=frozenset(direct), servers=frozenset(servers), proxied=frozenset(proxied))
+    return replace(outer, leaks=_leaks(rows, outer), still_open=_still_open(rows, outer))
 
 
 def _asked_at_both_ends(row: Seen, outer: Arrived) -> bool:
@@ -60,11 +62,17 @@ def _asked_at_both_ends(row: Seen, outer: Arrived) -> bool:
 
 
 def _receipts(row: Seen, outer: Arrived) -> defaultdict[tuple[bool, str], set[str]]:
-    """The valid receipts of a row, at the start (False) and at the end: a copy of an old one shows nothing."""
+    """The valid receipts of a row, at the start (False) and at the end: a copy of an old one shows nothing.
+
+    Each belongs to an arrival.
+    """
+    came = {(one.source, one.port) for one in outer.arrivals.get(row.check.n, ())}
     found: defaultdict[tuple[bool, str], set[str]] = defaultdict(set)
     for attempt in row.record.attempts if row.record is not None else ():
         if attempt.data is not None and attempt.data.receipt is not None and signed(attempt, row.check, outer):
-            found[attempt.again, attempt.address or ""].add(attempt.data.receipt)
+            _, _, source, port, _ = attempt.data.receipt.split(",")
+            if (source, int(port)) in came:
+                found[attempt.again, attempt.address or ""].add(attempt.data.receipt)
     return found
 
 
@@ -83,8 +91,11 @@ def _spoke(row: Seen) -> list[Attempt]:
 
 
 def is_relayed(row: Seen, outer: Arrived) -> bool:
-    """Whether a server on the way answers, as it should. A question that goes straight to the collector is its own."""
-    return row.check.channel is Channel.PROXY or bool(_asked(row) - outer.addresses)
+    """Whether a server on the way answers, as it should, and lets nothing through.
+
+    A question that goes straight to the collector is the collector's own; a tunnel that a proxy opened is a way out.
+    """
+    return not granted(row) if row.check.channel is Channel.PROXY else bool(_asked(row) - outer.addresses)
 
 
 def unshown(rows: Iterable[Seen], outer: Arrived) -> frozenset[int]:
@@ -101,13 +112,17 @@ def trust(row: Seen, outer: Arrived, lossy: float | None) -> tuple[Trust, str]:
     if not outer.asked:
         return Trust.NOT_SHOWN, outer.problem or "the collector was not asked"
     if outer.lost:
-        return Trust.NOT_SHOWN, _LOST
+        return Trust.DOUBTED, _LOST
+    if row.check.n in outer.beside:
+        return Trust.DOUBTED, "its token arrived by another way, which is allowed"
     half = sorted(version for version, port in outer.half_open if _went_to(row, version, port))
     if half:
         return Trust.DOUBTED, (
             f"a SYN from this sandbox's address arrived at that port over IPv{half[0]}, and no answer to it came back"
         )
-    missing = _odd_way(row) or _no_permitted(row, outer) or _not_reachable(row, outer) or _blind(row, outer)
+    if (blind := _blind(row, outer)) is not None:
+        return Trust.DOUBTED, blind
+    missing = _odd_way(row) or _no_permitted(row, outer) or _not_reachable(row, outer) or _crowded(row, outer)
     if missing is None and lossy is not None and lossy > _TOO_LOSSY:
         missing = f"answers are lost here (up to {lossy:.0%} of silent destinations may have answered)"
     return (Trust.NOT_SHOWN, missing) if missing else (Trust.SHOWN, _shown(row, outer))
@@ -149,6 +164,56 @@ def _odd_way(row: Seen) -> str | None:
     if row.check.technique in WAYS and row.check.technique != "udp_unconnected":
         return "no permitted token took this unusual way"
     return None
+
+
+def _crowded(row: Seen, outer: Arrived) -> str | None:
+    """A limit on crowds, or a server that was too busy, stops some and lets others pass."""
+    singled_out = row.check.lone and row.record is not None and is_closed(row.record.attempts)
+    for attempt in _direct(row, outer):
+        # DNS's port is often open by itself: what got out there says nothing of other ports, but theirs does of it.
+        lanes = ((*_lane(attempt)[:2], False), _lane(attempt))
+        if singled_out and outer.still_open.intersection(lanes):
+            continue
+        other = outer.leaks.get(lanes[0]) or outer.leaks.get(lanes[1])
+        if other not in (None, row.check.id):
+            return f"{other} got out the same way, so that a limit on crowds may have stopped this one"
+    for attempt, _ in row.each:
+        other = outer.leaks.get(attempt.address)
+        refused = attempt.dns is None or attempt.dns.rcode != "NOERROR"
+        if row.check.channel is Channel.DNS and refused and other not in (None, row.check.id):
+            return f"{other} got out through {attempt.address}, which may have been too busy for this one"
+    return None
+
+
+def _lane(attempt: Attempt) -> tuple[Transport, int, bool]:
+    """What is filtered alike: transport, IP version, and whether it is DNS's port."""
+    return attempt.transport, family(attempt.address or ""), attempt.port == _DNS_PORT
+
+
+def _still_open(rows: Iterable[Seen], outer: Arrived) -> frozenset[object]:
+    """Lanes in which a denied token that got out did so again at the end, alone: there no limit held any more."""
+    found: set[object] = set()
+    for row in rows:
+        if row.check.lone and row.check.n in outer.arrivals and row.record is not None:
+            crowd = [attempt for attempt in row.record.attempts if not attempt.again]
+            later = (a for a in row.record.attempts if a.again and is_closed([a, *crowd]))
+            found |= {
+                _lane(a) for a in later if a.step in ("connect", "send") and a.result in ("connected", "answered")
+            }
+    return frozenset(found)
+
+
+def _leaks(rows: Iterable[Seen], outer: Arrived) -> dict[object, str]:
+    """Denied rows whose token arrived, by the lane that they took straight to the collector, or by the server."""
+    found: dict[object, str] = {}
+    for row in rows:
+        if row.check.declared.action is not Action.DENY or row.check.n not in outer.arrivals:
+            continue
+        for attempt in _direct(row, outer) if row.check.far_end else ():
+            found.setdefault(_lane(attempt), row.check.id)
+        for server in _relayed_by(row, outer):
+            found.setdefault(server, row.check.id)
+    return found
 
 
 def _no_permitted(row: Seen, outer: Arrived) -> str | None:

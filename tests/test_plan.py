@@ -372,6 +372,31 @@ def test_what_carries_no_token_is_no_row_of_the_far_end() -> None:
     assert all(c.far_end is (c.technique not in mute) for c in to_it)
 
 
+@pytest.mark.parametrize("zone", ["permitted.corp.test", "a.permitted.corp.test"])
+def test_a_zone_whose_own_name_says_permitted(zone: str) -> None:
+    made = planned('default = "deny"', collector=replace(FAR, zone=zone))
+    names = {c.query.name for c in made.checks if c.query and c.far_end}
+    assert f"{{token}}.{zone}" in names
+    assert not any(".permitted.permitted." in name for name in names)
+
+
+def test_a_token_to_port_53_is_dns_to_a_filter_of_packets() -> None:
+    open_dns = 'default = "deny"\n[dns]\npolicy = "open"'
+    made = planned(open_dns, collector=FAR, scenarios=("far-end",))
+    assert not any(c.destination.port == 53 and c.query is None and c.skip is None for c in made.checks)
+    strict = planned(WITH_FAR, collector=FAR, scenarios=("far-end",))
+    assert any(c.destination.port == 53 and c.query is None and c.skip is None for c in strict.checks)
+
+
+def test_the_collectors_witnesses_are_tried_before_all_others_too() -> None:
+    made = planned(WITH_FAR, collector=FAR)
+    first = [c for c in made.checks if c.first]
+    assert {(c.channel, ":" in (c.destination.address or "")) for c in first} == {
+        (channel, six) for channel in (Channel.TCP, Channel.UDP) for six in (False, True)}  # fmt: skip
+    assert all(c.purpose is Purpose.WITNESS and "once before, alone" in c.sends for c in first)
+    assert {o.n for o in make_orders(made, KEY, None).orders if o.first} == {c.n for c in first}
+
+
 def test_rows_that_only_look_at_who_answers() -> None:
     made = planned(WITH_FAR, collector=FAR)
     looks = {c.id for c in made.checks if c.purpose is Purpose.BOUNDARY}

@@ -69,14 +69,15 @@ def spoken(n: int, t: float = 0.1, again: bool = False, **more: Any) -> tuple[At
     )
 
 
-def permitted(n: int = 1, **more: Any) -> tuple[Check, Record, Arrival]:
+def permitted(n: int = 1, **more: Any) -> tuple[Check, Record, tuple[Arrival, Arrival]]:
     """An allowed TCP row that arrived, at the start and at the end."""
     there = more.get("address", ADDRESS)
     made = row(n, "allow", purpose=Purpose.CONTROL, repeat=True, early=True, answers=True, address=there)
     source = "2001:db8:98::1" if ":" in there else ME
     first, later = (spoken(n, t, t > 1, receipt=receipt(n, source=source, port=port), **more)
                     for t, port in ((0.1, 4000), (3.0, 5000)))  # fmt: skip
-    return made, Record(n, (*first, *later)), arrived(n, source=source)
+    came = arrived(n, source=source)
+    return made, Record(n, (*first, *later)), (came, replace(came, port=5000 + n))
 
 
 def answered(rcode: str = "NXDOMAIN", kind: str = "TXT", records: tuple[str, ...] = (), server: str = "10.99.0.1",
@@ -182,7 +183,7 @@ def test_an_allowed_row_that_something_else_answers_is_not_reached() -> None:
         ((), {}, "no permitted token arrived over IPv4"),
         ((permitted(address=SIX),), {}, "no permitted token arrived over IPv4"),
         ((permitted(),), {"problem": "it cannot be asked from here (timed out)"}, "cannot be asked"),
-        ((permitted(),), {"lost": 3}, "it could not store some arrivals"),
+        ((permitted(),), {"lost": 3}, "it may have missed some arrivals"),
         ((permitted(),), {"half_open": (HalfOpen(2.0, ME, 4711, 443),)}, "a SYN from this sandbox's address"),
     ],
 )
@@ -233,10 +234,67 @@ def test_a_port_where_nothing_ever_arrived_may_be_closed_by_its_provider() -> No
         assert verdict(run(*rows, reachable=(known,))) == wanted
 
 
+def test_what_the_collector_may_have_missed_is_no_silence_that_others_explain() -> None:
+    """A witness and a control would make it believable; but the SYN may have arrived, and its entry been lost."""
+    found = run(permitted(), (row(2), silent(), None), lost=1)
+    assert last(found).why.startswith("No token arrived at the collector, but it may have missed some arrivals")
+
+
+def test_beside_a_leak_the_same_way_a_crowd_may_explain_a_silence() -> None:
+    known = tuple(Reachable(Transport.TCP, 4, port, NOW) for port in (53, 80, 443))
+    out = row(2, port=80), silent(2, port=80), arrived(2, at=80)
+    other = row(3), silent(3), None
+    found = run(permitted(), out, other, reachable=known)
+    assert last(found).verdict is Verdict.UNPROVEN
+    assert "row2 got out the same way, so that a limit on crowds may have stopped this one" in last(found).why
+    assert verdict(run(permitted(), out, (row(3, port=53), silent(3, port=53), None), reachable=known)) == SILENT
+    # Tried again, alone, and still nothing arrived.
+    alone = row(3, lone=True), Record(3, (*silent(3).attempts, attempt("silent", ADDRESS, again=True, t=9.0))), None
+    assert verdict(run(permitted(), out, alone, reachable=known)) == SILENT
+    again = attempt("connected", ADDRESS, 80, again=True, t=8.0)
+    both = row(2, port=80, lone=True), Record(2, (attempt("connected", ADDRESS, 80), again)), arrived(2, at=80)
+    assert verdict(run(permitted(), both, alone, reachable=known)) == CONTAINED
+    assert verdict(run(permitted(), both, other, reachable=known)) == SILENT
+    by_dns = row(2, port=53), silent(2, port=53), arrived(2, at=53)
+    assert verdict(run(permitted(), by_dns, other, reachable=known)) == CONTAINED
+
+
+@pytest.mark.parametrize(
+    ("rcode", "verdict"), [("REFUSED", Verdict.UNPROVEN), ("NXDOMAIN", Verdict.UNPROVEN), ("NOERROR", Verdict.CONFORMS)]
+)
+def test_a_server_that_let_another_name_out_may_have_been_busy(rcode: str, verdict: Verdict) -> None:
+    out = name(2), Record(2, (answered(),)), arrived(2, "dns", "udp", 53, type="TXT")
+    found = run(permitted_name(), out, (name(3, kind="A"), Record(3, (answered(rcode, "A"),)), None))
+    assert last(found).verdict is verdict
+
+
+def test_a_token_that_arrived_by_an_allowed_way_is_not_contained() -> None:
+    open_dns = 'default = "deny"\n[dns]\npolicy = "open"'
+    named = check(None, 443, 2, host="{token}.exfil.example", id="row2", far_end=True)
+    came = arrived(2, "dns", "udp", 53, "10.98.0.9", type="A", name="x.exfil.example")
+    found = run(permitted(), (named, silent(), came), policy=open_dns)
+    assert last(found).verdict is Verdict.UNPROVEN
+    assert "its token arrived by another way, which is allowed" in last(found).why
+
+
+def test_the_receipt_of_a_datagram_beside_a_tcp_row_is_none_of_its_own() -> None:
+    twin = attempt(
+        "answered", ADDRESS, step="twin", transport=UDP, data=Data(90, "reply", "", receipt=receipt(2, "udp"))
+    )
+    beside = arrived(2, "udp", "udp")
+    allows = 'default = "deny"\n[[allow]]\ncidr = "203.0.113.53"\nprotocol = "udp"'
+    record = Record(2, (attempt("silent", ADDRESS), twin))
+    assert last(run((row(2), record, beside), policy=allows)).verdict is Verdict.UNPROVEN
+    allowed = run((row(2, "allow"), record, beside), policy=allows)
+    assert last(allowed).verdict is Verdict.UNPROVEN
+
+
 def test_a_copy_of_the_first_receipt_shows_nothing_at_the_end() -> None:
     made, _, came = permitted()
     copied = Record(1, (*spoken(1), *spoken(1, 3.0, True)))
     assert verdict(run((made, copied, came), (row(2), silent(), None))) == SILENT
+    # … nor does a receipt that belongs to no arrival.
+    assert verdict(run((made, permitted()[1], came[0]), (row(2), silent(), None))) == SILENT
 
 
 def test_a_permitted_datagram_shows_no_way_for_connections() -> None:
@@ -246,7 +304,8 @@ def test_a_permitted_datagram_shows_no_way_for_connections() -> None:
                 data=Data(90, "reply", "", receipt=receipt(1, "udp", port=port)))
         for t, port in ((0.1, 4000), (3.0, 5000))
     )  # fmt: skip
-    datagram = made, Record(1, talks), arrived(1, "udp", "udp")
+    came = arrived(1, "udp", "udp")
+    datagram = made, Record(1, talks), (came, replace(came, port=5001))
     known = (Reachable(Transport.TCP, 4, 443, NOW), Reachable(Transport.UDP, 4, 53, NOW))
     assert verdict(run(datagram, (row(2), silent(), None), reachable=known)) == SILENT
     udp = row(2, port=53, technique="udp_datagram", channel=Channel.UDP)
@@ -266,7 +325,7 @@ def test_lossy_networks_contain_nothing() -> None:
 
     made, record, came = permitted()
     p = plan(made, row(2), collector=FAR)
-    far = FarEnd("egress-probe.far-end/1", KEY.hex(), Arrivals(RUN_ID, (came,)))
+    far = FarEnd("egress-probe.far-end/1", KEY.hex(), Arrivals(RUN_ID, came))
     lossy = evidence(record, silent(), calibration=Calibration(1.0, 8, 4, 3, 0.2))
     assert "answers are lost here" in judge(p, lossy, far=far).results[-1].why
 
@@ -527,6 +586,16 @@ def test_a_proxy_that_fails_has_decided_nothing(status: int) -> None:
 def test_a_proxy_that_looked_the_permitted_name_up_only_once_shows_no_way(came: Any) -> None:
     found = run((THROUGH[0], THROUGH[1], came), (proxied(2), says(2, 403), None))
     assert last(found).verdict is Verdict.UNPROVEN
+
+
+@pytest.mark.parametrize("inside", [None, "HTTP/1.1 200 OK"])
+def test_a_tunnel_that_a_proxy_opened_is_not_contained(inside: str | None) -> None:
+    record = says(2, 200)
+    if inside:
+        far = replace(record.attempts[1], t=0.5, data=Data(15, "reply", inside, 200))
+        record = replace(record, attempts=(*record.attempts, far))
+    found = run(THROUGH, (proxied(2), record, None))
+    assert verdict(found) == (Verdict.UNPROVEN, None, Outcome.INTERCEPTED)
 
 
 # --- what is told ---

@@ -11,6 +11,7 @@ import click
 from probe import latch
 from probe.cli.far import FarSide, far_end
 from probe.cli.options import (
+    Finite,
     check_outputs,
     check_writable,
     output_options,
@@ -24,13 +25,13 @@ from probe.codec import encode, to_line
 from probe.documents import Evidence, FarEnd, Plan
 from probe.errors import UserError, first_user_error
 from probe.evidence import Reader
-from probe.farclient import wait_and_read
+from probe.farclient import GRACE, wait_and_read
 from probe.files import write_text
 from probe.judge import judge
 from probe.orders import make_orders
 from probe.tokens import new_key
 
-# Seconds beyond its budget for which a run stays registered at the collector.
+# Seconds beyond its budget and the grace for which a run stays registered at the collector.
 _GRACE = 120.0
 
 
@@ -40,13 +41,21 @@ _GRACE = 120.0
 @click.option("--evidence-out", metavar="FILE", help="Write the raw evidence, one JSON line per check.")
 @click.option("--arrivals-out", metavar="FILE", help="Write what the collector saw, for `judge --arrivals`.")
 @click.option(
+    "--grace",
+    type=Finite(0, 86_400),
+    default=GRACE,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long late arrivals at the collector are waited for.",
+)
+@click.option(
     "--collector-token-file",
     metavar="FILE",
     help="The collector's bearer token (default: the variable EGRESS_PROBE_COLLECTOR_TOKEN).",
 )
 @output_options
 def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None, evidence_out: str | None,
-        arrivals_out: str | None, collector: str | None, collector_token_file: str | None,
+        arrivals_out: str | None, grace: float, collector: str | None, collector_token_file: str | None,
         **options: Any) -> int:  # fmt: skip
     """Try the planned paths from inside this sandbox, and say for each whether the declared policy holds.
 
@@ -74,10 +83,10 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
         write_plan(plan, plan_out)
     key = new_key()
     if far is not None:
-        far.client.register(plan.run_id, key, plan.budget.seconds + _GRACE, far.collector)
+        far.client.register(plan.run_id, key, plan.budget.seconds + grace + _GRACE, far.collector)
     copy = EvidenceFile(evidence_out)
     evidence = _attempt(plan, key, forbid, copy)
-    seen = None if far is None else _await_arrivals(key, far)
+    seen = None if far is None else _await_arrivals(key, far, grace)
     status = print_report(judge(plan, evidence, fail_on, seen), form, outputs)
     if arrivals_out is not None:
         write_text(arrivals_out, to_line(seen) + "\n", private=True)
@@ -85,10 +94,10 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
     return status
 
 
-def _await_arrivals(key: bytes, far: FarSide) -> FarEnd:
+def _await_arrivals(key: bytes, far: FarSide, grace: float) -> FarEnd:
     if sys.stderr.isatty():
-        click.echo("waiting for late arrivals at the collector …", err=True)
-    return wait_and_read(far.client, key)
+        click.echo(f"waiting {grace:g} s for late arrivals at the collector …", err=True)
+    return wait_and_read(far.client, key, grace)
 
 
 class EvidenceFile:

@@ -51,20 +51,24 @@ class _Waiting:
 class Desk:
     """The one desk of a collector. Everything but `said` belongs to trio's thread; `said` may run in another."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
-        """Knows the runs of `store` that have not expired. `clock`: seconds since 1970."""
+    def __init__(
+        self, store: Store, clock: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Knows the runs of `store` that have not expired. `clock`: seconds since 1970; `steady`: nobody sets it."""
         self.strangers: Counter[Transport] = Counter()  # unverifiable arrivals since the start
         self.sees_half_open = True  # until the kernel refuses to tell of them
         self._store = store
         self._clock = clock
+        self._steady = steady
         self._limits = Limits()
         self._halves = Halves()
         self._queue: list[_Waiting] = []
         self._writer = trio.CapacityLimiter(1)  # its own: who reads much must not keep arrivals waiting
         self._wake = trio.Event()
-        self._runs: dict[bytes, tuple[str, bytes, float]] = {}
+        self._runs: dict[bytes, tuple[str, bytes, float]] = {}  # until when on the steady clock
+        self._marks: dict[str, int] = {}  # what was half-open before a run was registered
         for run_id, key, expires in store.unexpired(clock()):
-            self._runs[run_id.lower().encode()] = run_id, key, expires
+            self._know(run_id, key, expires)
 
     def register(self, run_id: str, key: bytes, seconds: float) -> bool:
         """Make a run's tokens known for `seconds` (at most the retention). False: known already with another key.
@@ -75,8 +79,12 @@ class Desk:
         expires = self._store.register(run_id, key, self._clock(), seconds)
         if expires is None:
             return False
-        self._runs[run_id.lower().encode()] = run_id, key, expires
+        self._know(run_id, key, expires)
+        self._marks.setdefault(run_id, self._halves.mark())
         return True
+
+    def _know(self, run_id: str, key: bytes, expires: float) -> None:
+        self._runs[run_id.lower().encode()] = run_id, key, self._steady() + expires - self._clock()
 
     def key(self, run_id: str) -> bytes | None:
         """The key of a run in the store, expired or not; None for one that is not there. Raises StoreError."""
@@ -86,7 +94,7 @@ class Desk:
         """The first token in `data` that verifies for a registered run that has not expired. Bounded work."""
         for found in islice(_candidates(data[:WINDOW]), _MOST_CANDIDATES):
             run = self._runs.get(found[1].lower())
-            if run is None or run[2] <= self._clock():
+            if run is None or run[2] <= self._steady():
                 continue
             text = found[0].decode().lower()
             if tokens.verify(text, run[1]):
@@ -135,7 +143,7 @@ class Desk:
         forged = self.strangers.total()
         if story is None:
             return Arrivals(run_id, lost=1, forged=forged)
-        found, forgot = self._halves.of({arrival.source for arrival in story.arrivals}, story.registered)
+        found, forgot = self._halves.of({arrival.source for arrival in story.arrivals}, self._marks.get(run_id, 0))
         lost = story.lost + forgot
         return Arrivals(run_id, story.arrivals, found, story.reachable, lost, forged, self.sees_half_open)
 
@@ -145,7 +153,7 @@ class Desk:
 
     def missed(self) -> None:
         """Something arrived that nobody saw, whoever sent it: each run of this time has `lost` at least 1."""
-        self._halves.miss(self._clock())
+        self._halves.miss()
 
     async def run(self) -> None:
         """The group commit, and the periodic purge; until cancelled."""
@@ -171,7 +179,7 @@ class Desk:
         while True:
             now = self._clock()
             await trio.to_thread.run_sync(self._store.purge, now)
-            self._runs = {run: known for run, known in self._runs.items() if known[2] > now}
+            self._runs = {run: known for run, known in self._runs.items() if known[2] > self._steady()}
             await trio.sleep(_HOUSEKEEPING)
 
 

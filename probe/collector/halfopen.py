@@ -67,6 +67,15 @@ def _waiting(body: bytes) -> Waiting | None:
     return Waiting(normal(str(source)), port, at, resent)
 
 
+def are_kept(path: str = "/proc/sys/net/ipv4/tcp_synack_retries") -> bool:
+    """Whether the kernel sends a SYN-ACK again. Where it does not, a half-open entry is gone before it is told."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip() != "0"
+    except OSError:
+        return True
+
+
 def ask() -> list[Waiting]:
     """All half-open connections of this namespace, at most MOST. Raises OSError where the kernel does not tell."""
     found: list[Waiting] = []

@@ -168,6 +168,10 @@ async def _half_open(house: House, ports: frozenset[int], log: Say) -> None:
         house.desk.sees_half_open = False
         log(f"half-open connections cannot be seen here (sock_diag: {error.strerror})")
         return
+    if not halfopen.are_kept():
+        house.desk.sees_half_open = False
+        log("half-open connections cannot be seen here (net.ipv4.tcp_synack_retries is 0)")
+        return
     while True:
         house.desk.half_open(await trio.to_thread.run_sync(watch.look))
         if watch.missed:

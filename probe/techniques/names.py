@@ -5,6 +5,7 @@ domains are not used. At most four addresses are tried per name.
 """
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 
 import trio
@@ -32,8 +33,18 @@ def parse_hosts(text: str) -> dict[str, tuple[str, ...]]:
 def parse_resolv_conf(text: str) -> tuple[str, ...]:
     """resolv.conf(5): the name servers, at most three."""
     words = (line.split() for line in text.splitlines())
-    servers = [_address(w[1]) for w in words if len(w) > 1 and w[0] == "nameserver"]
+    servers = [_server(w[1]) for w in words if len(w) > 1 and w[0] == "nameserver"]
     return tuple(server for server in servers if server)[:MOST_SERVERS] or (_LOCAL,)
+
+
+def _server(text: str) -> str | None:
+    """An address as resolv.conf(5) may have it: the C library takes `127.1` and octal forms too (inet_aton(3))."""
+    if (address := _address(text)) is not None:
+        return address
+    try:
+        return socket.inet_ntoa(socket.inet_aton(text))
+    except (OSError, UnicodeError):
+        return None
 
 
 def _address(text: str) -> str | None:

@@ -41,7 +41,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Desk]:
     store = Store(tmp_path / "a", rows=5, now=clock())
-    made = Desk(store, clock)
+    made = Desk(store, clock, clock)
     assert made.register(RUN, KEY, 1000)
     assert made.register(OTHER, OTHERS_KEY, 1000)
     async with trio.open_nursery() as nursery:
@@ -202,7 +202,7 @@ def half(source: str, port: int = 1000, time: float = 60.0) -> HalfOpen:
 
 async def test_half_open_syns_of_a_runs_own_sources(desk: Desk) -> None:
     mine = half("203.0.113.7"), half("2001:db8:0:1::99"), half("203.0.113.7", 1001)
-    desk.half_open([*mine, half("203.0.113.8"), half("2001:db8:0:2::99"), half("203.0.113.7", 1002, time=49.0)])
+    desk.half_open([*mine, half("203.0.113.8"), half("2001:db8:0:2::99")])
     assert desk.said(RUN).half_open == ()
     await desk.keep([(KNOWN, ONE), (KNOWN, replace(ONE, source="2001:db8:0:1::1"))])
     assert desk.said(RUN).half_open == mine
@@ -211,15 +211,28 @@ async def test_half_open_syns_of_a_runs_own_sources(desk: Desk) -> None:
 
 def test_half_open_syns_that_were_pushed_out_are_told() -> None:
     halves = Halves(most=3)
-    halves.add([half("203.0.113.7", n, float(n)) for n in range(3)])
+    start = halves.mark()
+    halves.add([half("203.0.113.7", n, float(n)) for n in range(2)])
+    middle = halves.mark()
+    halves.add([half("203.0.113.7", 2, 2.0)])
     halves.add([half("203.0.113.7", 0, 9.0)])  # seen again: it moves to its newest time
-    assert halves.of(["203.0.113.7"], 0.0) == (
+    assert halves.of(["203.0.113.7"], start) == (
         (half("203.0.113.7", 1, 1.0), half("203.0.113.7", 2, 2.0), half("203.0.113.7", 0, 9.0)),
         0,
     )
     halves.add([half("198.51.100.1", 5, 10.0)])
-    assert halves.of(["203.0.113.7"], 1.0)[1] == 1
-    assert halves.of(["203.0.113.7"], 2.0)[1] == 0  # what was forgotten is older than this run
+    assert halves.of(["203.0.113.7"], start)[1] == 1
+    assert halves.of(["203.0.113.7"], middle)[1] == 0  # what was forgotten is older than this run
+
+
+async def test_a_clock_that_is_set_back_hides_nothing(desk: Desk, clock: Clock) -> None:
+    await desk.keep([(KNOWN, ONE)])
+    clock.now -= 30
+    late = half("203.0.113.7", time=clock.now)
+    desk.half_open([late])
+    assert desk.said(RUN).half_open == (late,)
+    desk.missed()
+    assert desk.said(RUN).lost == 1
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,14 @@ def test_syns_that_no_listener_took_are_counted(tmp_path: Path) -> None:
     assert halfopen.overflows(str(tmp_path / "nothing")) == ()
 
 
+@pytest.mark.parametrize(("text", "kept"), [("0\n", False), ("1\n", True), ("5\n", True), (None, True)])
+def test_a_kernel_that_sends_no_syn_ack_again(tmp_path: Path, text: str | None, kept: bool) -> None:
+    path = tmp_path / "retries"
+    if text is not None:
+        path.write_text(text)
+    assert halfopen.are_kept(str(path)) is kept
+
+
 def _crowded() -> list[Any]:
     """A listener whose queue holds one, and more who knock."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

@@ -74,6 +74,9 @@ WORLDS: dict[str, list[Row]] = {
         (Ask(over="proxy"), "403", True),
         (Ask(over="proxy", permitted=True), "200", True),
     ],
+    "dns-proxy-grants": [(Ask(over="proxy"), "200", False), (Ask(over="proxy", permitted=True), "200", True)],
+    # Everything is open, as long as it comes slowly.
+    "far-end-banned": [(Ask(server=COLLECTOR[0], over="raw-udp", port=4444), "receipt", True)],
     "far-end-contained": [*resolver("REFUSED", False), *CONTAINED],
     # Silence, and the token has left.
     "far-end-one-way": [*resolver("REFUSED", False), *stream(80, "silence", False), *stream(443, "receipt", True),
