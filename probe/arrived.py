@@ -209,6 +209,8 @@ def _raw_reply(row: Seen, outer: Arrived) -> Reply:
     # An RST or an ICMP error that no router signed speaks in the collector's own name.
     if outcome in (Outcome.REFUSED, Outcome.REJECTED) and whose in ("peer", "unknown"):
         return Reply.AS_TARGET
+    if row.check.channel is Channel.PROXY and outcome is Outcome.PROXY_DENIED:
+        return Reply.OTHER  # it may have looked the name up before it refused
     if outcome in _STOPPED or (outcome is Outcome.PROXY_DENIED and whose == "filter"):
         return Reply.STOPPED
     if outcome in (Outcome.REACHED, Outcome.ACCEPTED, Outcome.INTERCEPTED):

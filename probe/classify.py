@@ -6,8 +6,8 @@ What a single errno or ICMP error means stands in signs.py; here are accepts, na
 from collections.abc import Iterable, Mapping, Sequence
 
 from probe.addresses import is_sinkhole
-from probe.documents import Attempt, Check, DnsAnswer, Record, Vantage
-from probe.model import DnsResolver, EnforcerKind, Outcome, Transport
+from probe.documents import Attempt, Check, Data, DnsAnswer, Record, Vantage
+from probe.model import DnsResolver, EnforcerKind, Outcome, Transport, Via
 from probe.paths import Path, Surroundings, ends_at_next_hop, family, path_of
 from probe.report import Enforcer, Observed
 from probe.signs import SILENCE, failure_of, of_error, of_silence, who
@@ -86,6 +86,8 @@ def outcomes(
         asked = [attempt for attempt in tried if attempt.step == "query"] or tried
         return [(attempt, _of_query(check, attempt, vantage)) for attempt in asked]
     if tried:
+        if check.destination.via is Via.PROXY and any(attempt.result == "connected" for attempt in tried):
+            return [(next(a for a in tried if a.result == "connected"), _of_proxy(record))]
         found = [_of_address(check, group, record, vantage, made_up, around) for group in _by_address(tried).values()]
         return found + [(attempt, _of_lookup(attempt, vantage)) for attempt in _unanswered(record)]
     named = [(a, _of_lookup(a, vantage)) for a in record.attempts if a.step in ("resolve", "listen")]
@@ -193,6 +195,39 @@ def _of_accept(
     if check.reserved:  # nobody lives there, or the name does not exist
         return Observed(O.INTERCEPTED, None, Enforcer(K.MIDDLEBOX))
     return Observed(O.ACCEPTED, None, None)
+
+
+def _of_proxy(record: Record) -> Observed:
+    """What a proxy that was reached made of the request for a tunnel, and what came through it. The worst counts."""
+    said = _conversations(record)
+    if any(_is_granted(first) and _is_foreign(second) for first, second in said):
+        return Observed(O.REACHED, None, Enforcer(K.PEER))
+    if any(_is_granted(first) for first, _ in said):
+        return Observed(O.ACCEPTED, None, Enforcer(K.PROXY))
+    if any(first is not None and first.http_status in _DECISIONS for first, _ in said):
+        return Observed(O.PROXY_DENIED, None, Enforcer(K.PROXY))
+    # It could not, or said nothing: that proves nothing of what it may do the next time.
+    return Observed(O.NAME_UNRESOLVED, SILENCE if all(first is None for first, _ in said) else None, Enforcer(K.PROXY))
+
+
+def _conversations(record: Record) -> list[tuple[Data | None, Data | None]]:
+    """Of each connection to a proxy: its own words, and what came through the tunnel after them."""
+    found: list[list[Data | None]] = []
+    for attempt in record.attempts:
+        if attempt.step == "connect":
+            found.append([])
+        elif attempt.step == "talk" and found:
+            found[-1].append(attempt.data)
+    return [((*words, None, None)[0], (*words, None, None)[1]) for words in found]
+
+
+def _is_granted(data: Data | None) -> bool:
+    return data is not None and 200 <= (data.http_status or 0) < 300
+
+
+def _is_foreign(data: Data | None) -> bool:
+    """Whether the far end spoke, and not the proxy again with a refusal."""
+    return data is not None and data.http_status not in _DECISIONS
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

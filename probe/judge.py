@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from probe import __version__, arrived, farend, trust
 from probe.arrived import Arrived
@@ -20,6 +21,16 @@ from probe.signs import who
 from probe.support import support
 from probe.verdicts import look_up
 
+
+class Shipped(NamedTuple):
+    """How the agent got inside: through what launcher, and the archive's SHA-256; None for both: it ran in place."""
+
+    via: str | None = None
+    sha256: str | None = None
+
+
+IN_PLACE = Shipped()
+
 FAIL_ON = ("leak", "difference", "unproven")
 
 _KINDS = {
@@ -28,7 +39,9 @@ _KINDS = {
 }
 
 
-def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven", far: FarEnd | None = None) -> Report:
+def judge(
+    plan: Plan, evidence: Evidence, fail_on: str = "unproven", far: FarEnd | None = None, shipped: Shipped = IN_PLACE
+) -> Report:
     """The report. The same plan and evidence, and the same word of the collector, give the same report."""
     vantage = evidence.start.vantage if evidence.start else None
     records = {n: record for n, record in evidence.records.items() if n not in evidence.spoiled}
@@ -46,7 +59,7 @@ def judge(plan: Plan, evidence: Evidence, fail_on: str = "unproven", far: FarEnd
         schema=REPORT_SCHEMA,
         evidence="far-end" if outer.asked else "self-reported",
         complete=complete,
-        run=_run(plan, evidence),
+        run=_run(plan, evidence, shipped),
         policy=PolicySummary(
             sources=tuple(policy.source for policy in plan.policies),
             default=combined_default(plan.policies),
@@ -92,7 +105,7 @@ def _declared_for_addresses(check: Check, record: Record | None, plan: Plan) -> 
     return replace(check, declared=Declared(Action.UNDECLARED, by))
 
 
-def _run(plan: Plan, evidence: Evidence) -> RunInfo:
+def _run(plan: Plan, evidence: Evidence, shipped: Shipped) -> RunInfo:
     finished = None
     if evidence.end is not None:
         # One wall-clock sample per run; the rest is monotonic.
@@ -102,7 +115,8 @@ def _run(plan: Plan, evidence: Evidence) -> RunInfo:
         probe_type="egress_path_validation",
         started=plan.created,
         finished=finished,
-        tool=Tool("egress-probe", __version__),
+        tool=Tool("egress-probe", __version__, shipped.sha256),
+        via=shipped.via,
         vantage=evidence.start.vantage if evidence.start else None,
         calibration=evidence.calibration,
     )

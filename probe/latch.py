@@ -4,6 +4,7 @@ Its value travels in the orders as well, because launchers such as `env -i` drop
 first packet; what cannot be checked is refused.
 """
 
+import fcntl
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from probe.errors import LatchError
 
 VARIABLE = "EGRESS_PROBE_FORBID_NETNS"
+_PIDFD_GET_NET_NAMESPACE = 0xFF04  # linux/pidfd.h
 _FORM = re.compile(r"(?:net:\[)?(\d+)\]?\Z")
 
 
@@ -39,11 +41,29 @@ def check(*forbidden: str | None, own: str | None = None) -> None:
 
 
 def own_namespace() -> str | None:
-    """`net:[…]`, or None where /proc is not mounted."""
+    """`net:[…]`, or None where neither /proc nor the kernel tells."""
     try:
         return os.readlink("/proc/self/ns/net")
     except OSError:
+        return _by_pidfd()
+
+
+def _by_pidfd() -> str | None:
+    """The same without /proc: a descriptor of our own network namespace, whose inode is its name (since Linux 6.11)."""
+    try:
+        own = os.pidfd_open(os.getpid())
+    except (OSError, AttributeError):
         return None
+    try:
+        namespace = fcntl.ioctl(own, _PIDFD_GET_NET_NAMESPACE)
+    except OSError:
+        return None
+    finally:
+        os.close(own)
+    try:
+        return f"net:[{os.fstat(namespace).st_ino}]"
+    finally:
+        os.close(namespace)
 
 
 def _inode(value: str) -> str:

@@ -53,6 +53,7 @@ class RunInfo:
     tool: Tool
     vantage: Vantage | None
     calibration: Calibration | None = None
+    via: str | None = None  # the target or launcher that the agent was started through; None: in place
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,10 +79,12 @@ async def run_process(command: Sequence[str], orders: Orders, sink: Sink, before
             nursery.start_soon(_give, process, before + to_line(orders).encode() + b"\n")
             nursery.start_soon(_overhear, process, said)
             nursery.start_soon(_pass_on, process, scope)
+            nursery.start_soon(_until_ended, process, scope)
             await _take(process, sink, scope)
             _hurry(scope)
-            status = await process.wait()
+            await process.wait()
             scope.cancel()
+        status = process.returncode
     finally:
         _signal(process, signal.SIGKILL)  # the whole group: a launcher's helpers, and what it left running
         with trio.CancelScope(shield=True):
@@ -92,6 +94,12 @@ async def run_process(command: Sequence[str], orders: Orders, sink: Sink, before
 
 def _hurry(scope: trio.CancelScope) -> None:
     scope.deadline = min(scope.deadline, trio.current_time() + _FAREWELL)
+
+
+async def _until_ended(process: trio.Process, scope: trio.CancelScope) -> None:
+    """A launcher that died may leave a child that waits for it, and holds the pipe open."""
+    await process.wait()
+    _hurry(scope)
 
 
 async def _pass_on(process: trio.Process, scope: trio.CancelScope) -> None:

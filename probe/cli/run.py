@@ -1,12 +1,14 @@
 """`egress-probe run`: plan, attempt, judge, print."""
 
+import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
 import click
+import trio
 
 from probe import latch
 from probe.cli.far import FarSide, far_end
@@ -22,13 +24,16 @@ from probe.cli.options import (
 from probe.cli.planning import Request, plan_for
 from probe.cli.progress import Progress
 from probe.codec import encode, to_line
-from probe.documents import Evidence, FarEnd, Plan
+from probe.documents import Evidence, FarEnd, Orders, Plan
 from probe.errors import UserError, first_user_error
 from probe.evidence import Reader
 from probe.farclient import GRACE, wait_and_read
 from probe.files import write_text
-from probe.judge import judge
+from probe.judge import IN_PLACE, Shipped, judge
 from probe.orders import make_orders
+from probe.run import Ended, Sink, run_in_place, run_process
+from probe.shipping import archive, ship
+from probe.targets import Launch, launch
 from probe.tokens import new_key
 
 # Seconds beyond its budget and the grace for which a run stays registered at the collector.
@@ -53,10 +58,13 @@ _GRACE = 120.0
     metavar="FILE",
     help="The collector's bearer token (default: the variable EGRESS_PROBE_COLLECTOR_TOKEN).",
 )
+@click.option("--via", metavar="TARGET", help="Run the agent inside a sandbox: docker:CONTAINER, bwrap, srt … (below).")
+@click.option("--python", default="python3", show_default=True, help="The Python inside (3.11 or newer).")
 @output_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
 def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None, evidence_out: str | None,
-        arrivals_out: str | None, grace: float, collector: str | None, collector_token_file: str | None,
-        **options: Any) -> int:  # fmt: skip
+        arrivals_out: str | None, grace: float, via: str | None, python: str, command: tuple[str, ...],
+        collector: str | None, collector_token_file: str | None, **options: Any) -> int:  # fmt: skip
     """Try the planned paths from inside this sandbox, and say for each whether the declared policy holds.
 
     \b
@@ -65,6 +73,16 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
       egress-probe run --policy openclaw.json --scenario documentation-ranges --format json
       egress-probe run --policy p.toml --plan-out plan.json --evidence-out evidence.jsonl
       egress-probe run --policy p.toml --collector "https://203.0.113.53:8443/?zone=…#sha256=…"
+      egress-probe run --policy openclaw.json --via openclaw:main
+      egress-probe run --policy srt.toml --via srt:settings.json
+      egress-probe run --policy p.toml --via docker-image:box:1 -- --network none
+      egress-probe run --policy p.toml -- bwrap --ro-bind / / --unshare-net
+
+    \b
+    Targets of --via (further options for the launcher after --):
+      docker:CONTAINER, docker-image:IMAGE, podman:CONTAINER, podman-image:IMAGE, bwrap, firejail, unshare, netns:NAME,
+      srt[:SETTINGS], codex, gvisor, kubectl:NAMESPACE/POD[/CONTAINER], ssh:HOST, openclaw:AGENT
+    Or a launcher of your own after --: the agent's words are appended, and it comes through stdin.
 
     Exit codes: 0 every check conforms, 1 a leak or an over-block, 2 usage or configuration, 3 something that should be
     proven was not.
@@ -74,7 +92,9 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
         if path is not None:
             check_writable(path)
     forbid = latch.from_environment(os.environ)
-    latch.check(forbid)
+    launcher = _launcher(via, command)
+    if launcher is None:
+        latch.check(forbid)  # a launcher may lead elsewhere: there the agent itself checks, before its first packet
     far = None if collector is None else far_end(collector, collector_token_file, os.environ)
     if arrivals_out is not None and far is None:
         raise UserError(f"--arrivals-out {arrivals_out}: there is no --collector whose arrivals could be written")
@@ -85,9 +105,16 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
     if far is not None:
         far.client.register(plan.run_id, key, plan.budget.seconds + grace + _GRACE, far.collector)
     copy = EvidenceFile(evidence_out)
-    evidence = _attempt(plan, key, forbid, copy)
+    orders, shipped = make_orders(plan, key, forbid), IN_PLACE
+    if launcher is None:
+        evidence = _attempt(plan, orders, copy, functools.partial(_in_place, orders))
+    else:
+        shipped = Shipped(via or " ".join(command), archive.build().sha256)
+        evidence = _attempt(
+            plan, orders, copy, functools.partial(_launched, launcher.command(ship.argv(python)), orders)
+        )
     seen = None if far is None else _await_arrivals(key, far, grace)
-    status = print_report(judge(plan, evidence, fail_on, seen), form, outputs)
+    status = print_report(judge(plan, evidence, fail_on, seen, shipped), form, outputs)
     if arrivals_out is not None:
         write_text(arrivals_out, to_line(seen) + "\n", private=True)
     copy.check()
@@ -143,20 +170,35 @@ def write_plan(plan: Plan, path: str) -> None:
     write_text(path, json.dumps(encode(plan), indent=1) + "\n")
 
 
-def _attempt(plan: Plan, key: bytes, forbid: str | None, copy: EvidenceFile) -> Evidence:
-    from probe.run import run_in_place
+def _launcher(via: str | None, command: tuple[str, ...]) -> Launch | None:
+    """What starts the agent; None: it runs in place. Raises UserError."""
+    if via is not None:
+        return launch(via, command)
+    return Launch(command) if command else None
 
-    orders = make_orders(plan, key, forbid)
+
+def _attempt(plan: Plan, orders: Orders, copy: EvidenceFile, play: Callable[[Sink], Ended | None]) -> Evidence:
     reader = Reader(plan)
     with Progress(len(orders.orders), sys.stderr) as progress:
 
-        def sink(line: str) -> None:
-            reader.feed(line)
+        def sink(line: str) -> bool:
+            more = reader.feed(line)
             progress.line(line)
             copy.write(line)
+            return more
 
         try:
-            run_in_place(orders, sink)
+            ended = play(sink)
         except BaseExceptionGroup as group:
             raise first_user_error(group) or group from None
+    if ended is not None:
+        reader.explain(ended.problem())
     return reader.done()
+
+
+def _in_place(orders: Orders, sink: Sink) -> None:
+    run_in_place(orders, sink)
+
+
+def _launched(command: Sequence[str], orders: Orders, sink: Sink) -> Ended:
+    return trio.run(run_process, command, orders, sink, ship.payload())

@@ -1,0 +1,12 @@
+"""`podman-image:IMAGE`: a new container of an image that is here already; nothing is pulled. It is gone afterwards."""
+
+from collections.abc import Sequence
+
+from probe.targets.base import Launch
+
+PLACE = "IMAGE"
+
+
+def launch(place: str, options: Sequence[str]) -> Launch:
+    """`options` go to `podman run`, as `--network none`."""
+    return Launch(("podman", "run", "-i", "--rm", "--pull", "never", *options, place))
