@@ -60,6 +60,7 @@ class Reader:
         """One line, with or without its newline. False: enough, the rest need not be read."""
         self._lines += 1
         if self._lines > _LINES_PER_CHECK * (len(self._checks) + 10):
+            del self._problems[_MOST_PROBLEMS - 1 :]  # this one is told whatever came before it
             self._problem("far more lines than rows: the rest was not read")
             return False
         if line.strip():

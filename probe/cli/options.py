@@ -55,8 +55,12 @@ class Rate(Finite):
 
 policy_options = _stack(
     click.option("--policy", "policies", multiple=True, metavar="FILE", help="A declared policy; several are layers."),
-    click.option("--dialect", metavar="NAME", help="Force the dialect: native, openclaw, clawpinch."),
-    click.option("--agent", metavar="ID", help="Judge this OpenClaw agent's effective sandbox, not the defaults."),
+    click.option("--dialect", metavar="NAME", help="Force the dialect: native, openclaw, clawpinch, docker."),
+    click.option(
+        "--agent",
+        metavar="ID",
+        help="Judge this OpenClaw agent's sandbox, or this compose service.",
+    ),
 )
 
 scenario_options = _stack(

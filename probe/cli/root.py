@@ -18,6 +18,8 @@ COMMANDS = {
     "judge": "judge",
     "lab": "lab",
     "collector": "collector",
+    "bundle": "bundle",
+    "skill": "skill",
     "report": "report",
     "scenarios": "scenarios",
 }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from probe.errors import UserError
 from probe.model import Policy
-from probe.policies import clawpinch, native, openclaw
+from probe.policies import clawpinch, docker, native, openclaw
 from probe.policies.includes import resolve_includes
 from probe.policies.text import Document, parse_document, table
 
@@ -18,7 +18,7 @@ class Context(NamedTuple):
 
     read: Callable[[str], str]
     environment: dict[str, str]
-    agent: str | None = None
+    agent: str | None = None  # OpenClaw's agent, or the service of a compose file
 
 
 class Dialect(NamedTuple):
@@ -32,6 +32,7 @@ DIALECTS: dict[str, Dialect] = {
     "native": Dialect(native.recognises, native.parse),
     "openclaw": Dialect(openclaw.recognises, openclaw.parse),
     "clawpinch": Dialect(clawpinch.recognises, clawpinch.parse),
+    "docker": Dialect(docker.recognises, docker.parse),
 }
 
 

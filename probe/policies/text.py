@@ -1,4 +1,4 @@
-"""The bytes of a policy file as a plain tree: TOML, JSON or JSON5, recognised by content."""
+"""The bytes of a policy file as a plain tree: TOML, JSON or JSON5, recognised by content; YAML, by its suffix."""
 
 import json
 import re
@@ -18,7 +18,7 @@ class Document(NamedTuple):
 
     path: str
     tree: dict[str, Any]
-    syntax: str  # "toml" | "json5"
+    syntax: str  # "toml" | "json5" | "yaml" | "list": JSON whose top is a list, which stands under ""
 
     @property
     def name(self) -> str:
@@ -28,9 +28,37 @@ class Document(NamedTuple):
 
 def parse_document(path: str, text: str) -> Document:
     """TOML or JSON5 text as a tree. Raises UserError with the line."""
+    if path.endswith((".yml", ".yaml")):
+        return Document(path, table(path, _parse_yaml(path, text)), "yaml")
+    if (listed := _json_list(text)) is not None:
+        return Document(path, {"": listed}, "list")
     if _looks_like_json(path, text):
         return Document(path, table(path, parse_json5(path, text)), "json5")
     return Document(path, parse_toml(text, path), "toml")
+
+
+def _json_list(text: str) -> list[Any] | None:
+    """A JSON list of objects; a TOML file may start with a bracket too."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if found and isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
+
+
+def _parse_yaml(path: str, text: str) -> Any:
+    import yaml  # 25 ms, and most policies are none
+
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise UserError(f"{path}: not YAML: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else path
+        raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
 
 
 def _looks_like_json(path: str, text: str) -> bool:

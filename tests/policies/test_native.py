@@ -164,7 +164,7 @@ MISTAKES = [
     ('default = "deny"\n[dns]\npolicy = "open"\nallow = []', 'p.toml: dns: allow and resolvers mean something only with policy = "restricted"'),
     ('default = "deny"\n[dns]\npolicy = "restricted"\nresolvers = ["192.0.2.0/24"]', "p.toml: dns.resolvers[0]: '192.0.2.0/24' is a network (expected one resolver's address)"),
     ('default = "deny"\n[dns]\npolicy = "restricted"\nallow = ["*"]', 'p.toml: dns.allow[0]: wildcard in the wrong place in \'*\' (expected a name or "*." and a name)'),
-    ("x = 1", "p.toml: no known policy dialect (known: native, openclaw, clawpinch; --dialect forces one)"),
+    ("x = 1", "p.toml: no known policy dialect (known: native, openclaw, clawpinch, docker; --dialect forces one)"),
     ("default = 1\nx = " + "[" * 3000, "p.toml: not TOML: nested too deeply"),
 ]  # fmt: skip
 
