@@ -7,6 +7,12 @@ APT_LAB := python3-venv nftables unbound iproute2 util-linux
 # Servers of the worlds that show DNS as it really is.
 APT_DNS := nsd bind9 dnsmasq-base squid
 APT_TEST := $(APT_LAB) $(APT_DNS) nmap
+# Sandboxes that the agent is shipped into, and what srt needs. Not every distribution has the last ones: without them
+# their tests are skipped, and say so.
+APT_SANDBOXES := bubblewrap podman runc socat ripgrep
+APT_MORE := firejail runsc
+NPM := @anthropic-ai/sandbox-runtime@0.0.78 @openai/codex@0.169.0
+SANDBOX_PARTS := bubblewrap,srt,podman
 # The real parts that a test run must have used; the run fails if one of them did not pass a single test.
 REAL_PARTS := namespaces,nftables,unbound,bind,dnsmasq,nsd,squid,collector,rootless,seccomp,landlock,cgroup-bpf
 # … by the tests outside of the lab
@@ -17,7 +23,7 @@ SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/withou
 # What the contract calls the core: decided without I/O, tested in every branch.
 CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/farend.py,probe/arrived.py,probe/trust.py,probe/receipts.py,probe/policies/*
 
-.PHONY: lab test lint unit schema accuracy fuzz clean
+.PHONY: lab test lint unit schema accuracy sandboxes fuzz clean
 .DELETE_ON_ERROR:
 
 # The main job in the embedded lab: one policy that holds, one that leaks.
@@ -35,18 +41,26 @@ lint: $(VENV)/.dev
 
 # The lab mostly waits, so it runs beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
 # In a network namespace without an uplink, with the machine's own namespace under the latch: nothing can leave.
-unit: $(VENV)/.dev .apt-test
-	$(MAKE) --no-print-directory -j2 --output-sync=target .core .worlds
+unit: $(VENV)/.dev .apt-test .apt-sandboxes $(VENV)/.npm
+	$(MAKE) --no-print-directory -j2 --output-sync=target .first .worlds
 	$(SAFELY) $(BIN)/pytest tests/benchmarks --real-parts=$(BENCHMARK_PARTS)
 
-.PHONY: .core .worlds
+.PHONY: .core .worlds .sandboxes .first
+# Beside the lab's worlds, which take as long.
+.first:
+	$(MAKE) --no-print-directory .core
+	$(MAKE) --no-print-directory .sandboxes
 # The core has every branch tested.
 .core:
-	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
+	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --ignore=tests/sandboxes --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --include='$(CORE)' \
 	  --fail-under=100 --show-missing --skip-covered
 .worlds:
 	$(SAFELY) $(BIN)/pytest tests/lab --real-parts=$(REAL_PARTS)
+
+# Real launchers: bubblewrap, srt, podman and what else is here.
+.sandboxes:
+	$(SAFELY) $(BIN)/pytest tests/sandboxes --real-parts=$(SANDBOX_PARTS)
 
 # The JSON Schema of the report, from the code.
 schema: $(VENV)/.dev
@@ -55,6 +69,11 @@ schema: $(VENV)/.dev
 # What is told of each way to enforce, from a real run of one lab world each (about two minutes; as root).
 accuracy: $(VENV)/.dev .apt-lab
 	$(SAFELY) $(BIN)/python -m tests.make_accuracy > docs/accuracy.md
+
+# What the inside of each sandbox sees, from a real run of every launcher that is here (as root).
+sandboxes: $(VENV)/.dev .apt-test .apt-sandboxes $(VENV)/.npm
+	$(SAFELY) $(BIN)/python -m tests.make_sandboxes > docs/sandboxes.md.new
+	mv docs/sandboxes.md.new docs/sandboxes.md
 
 # Malformed messages for the collector's parsers, for MINUTES (with atheris as well, where it is installed).
 MINUTES ?= 10
@@ -74,10 +93,19 @@ $(VENV)/.dev: pyproject.toml | .apt-venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@ $(VENV)/.run
 
-.PHONY: .apt-venv .apt-lab .apt-test
+# srt and Codex, in the venv's folder. Without npm Debian's is installed.
+$(VENV)/.npm: Makefile | $(VENV)/.dev
+	@command -v npm >/dev/null 2>&1 || tests/apt-install nodejs npm
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/npm $(NPM)
+	touch $@
+
+.PHONY: .apt-venv .apt-lab .apt-test .apt-sandboxes
 .apt-venv:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/apt-install python3-venv
 .apt-lab:
 	@tests/apt-install $(APT_LAB)
 .apt-test:
 	@tests/apt-install $(APT_TEST)
+.apt-sandboxes:
+	@tests/apt-install $(APT_SANDBOXES)
+	@for package in $(APT_MORE); do tests/apt-install $$package || echo "$$package cannot be installed here: its tests are skipped" >&2; done

@@ -10,6 +10,7 @@ from probe.files import scenario_names
 from probe.lab.world import load_world, world_names
 from probe.model import EnforcerKind, Outcome, Verdict
 from probe.policies import DIALECTS
+from probe.targets import TARGETS
 from probe.techniques import TECHNIQUES
 from reports import FORMATS
 from tests.make import command
@@ -24,7 +25,7 @@ def rows(text: str, first: str) -> set[str]:
 @pytest.mark.parametrize(
     ("what", "names"),
     [("technique", TECHNIQUES), ("policy dialect", DIALECTS), ("config check", CHECKS), ("report format", FORMATS),
-     ("scenario", scenario_names()), ("lab world", world_names())],
+     ("scenario", scenario_names()), ("lab world", world_names()), ("target of `--via`", TARGETS)],
 )  # fmt: skip
 def test_the_recipe_names_everything_that_there_is(what: str, names: object, root: Path) -> None:
     assert rows((root / "docs/extending.md").read_text(), what) == set(names)  # type: ignore[call-overload]

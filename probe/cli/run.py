@@ -109,7 +109,8 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
     if launcher is None:
         evidence = _attempt(plan, orders, copy, functools.partial(_in_place, orders))
     else:
-        shipped = Shipped(via or " ".join(command), archive.build().sha256)
+        # Of a command line of the user's only its first word: the others may hold secrets.
+        shipped = Shipped(via or command[0], archive.build().sha256)
         evidence = _attempt(
             plan, orders, copy, functools.partial(_launched, launcher.command(ship.argv(python)), orders)
         )

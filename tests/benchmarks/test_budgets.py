@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,3 +231,46 @@ def test_start_up(capfd: pytest.CaptureFixture[str]) -> None:
     pairs = median([sys.executable, "-I", "-c", "pass"]), median([*PROBE, "--version"])
     show(capfd, f"--version: {pairs[1] / pairs[0]:.1f} x python3 -c pass (at most 6)")
     assert pairs[1] / pairs[0] <= 6
+
+
+def test_the_agents_archive(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Contract: at most 2.5 MB, and the first line of evidence at most 0.6 s after the start. As a file and through stdin."""
+    from probe.shipping import archive, ship
+    from tests.shipping.test_archive import LINE
+
+    path = tmp_path / "agent.pyz"
+    path.write_bytes(archive.build().zipapp)
+    python = [sys.executable, "-I", "-S"]
+
+    def first_line(command: list[str], before: bytes) -> float:
+        times = []
+        for _ in range(7):
+            began = time.monotonic()
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(before + LINE)
+                process.stdin.close()
+                assert b"egress-probe.evidence/1" in process.stdout.readline()
+                times.append(time.monotonic() - began)
+                process.stdout.read()
+        return statistics.median(times)
+
+    bare = []
+    for _ in range(7):
+        began = time.monotonic()
+        subprocess.run([*python, "-c", "pass"], check=True)
+        bare.append(time.monotonic() - began)
+    as_file, shipped = (
+        first_line([*python, str(path), "agent"], b""),
+        first_line([*python, "-c", ship.BOOT], ship.payload()),
+    )
+    size = len(archive.build().zipapp) / 1e6
+    ratio = max(as_file, shipped) / statistics.median(bare)
+    show(
+        capfd,
+        f"agent: {size:.2f} MB (at most 2.5); first evidence after {as_file:.2f} s as a file, {shipped:.2f} s through stdin "
+        f"(at most 0.6), {ratio:.0f} x python3 -c pass",
+    )
+    assert size <= 2.5
+    assert max(as_file, shipped) <= 0.6

@@ -31,7 +31,7 @@ from probe.lab.world import World, parse_world
 from probe.orders import make_orders
 from probe.run import run_process
 from probe.shipping import archive, ship
-from probe.targets import launch
+from probe.targets import Launch, launch
 from probe.tokens import new_key
 from tests.sandboxes.rootfs import PYTHON, build
 
@@ -119,6 +119,8 @@ _MINIMAL = tuple(
 )
 
 SANDBOXES: dict[str, Sandbox] = {
+    # No sandbox at all: what the others are compared with.
+    "env": Sandbox(("env",), None, ("env", ()), why="it shuts nothing"),
     "bwrap": Sandbox(("bwrap",), ("bwrap", ()), ("bwrap", _BWRAP)),
     # Neither /proc nor /etc nor /tmp.
     "bwrap-minimal": Sandbox(("bwrap",), ("bwrap", _MINIMAL), None, why="it is one more way to shut"),
@@ -202,7 +204,8 @@ def _run(stage: Stage, target: str, options: Sequence[str]) -> Any:
         times.append(time.monotonic())
         return reader.feed(line)
 
-    command = launch(target, options).command(ship.argv(PYTHON))
+    launcher = Launch(("env",)) if target == "env" else launch(target, options)
+    command = launcher.command(ship.argv(PYTHON))
     ended = trio.run(run_process, command, orders, sink, ship.payload())
     reader.explain(ended.problem())
     with inside(stage.networks.internet):

@@ -33,6 +33,7 @@ NO_RESOLVER: Row = ("allow", "overblocked", "proven", "name_unresolved", None)
 SRT = NO_ROUTE | {("allow", "unproven", None, "no_route", "route")}
 
 EXPECTED: dict[tuple[str, str], set[Row]] = {
+    ("env", "open"): OPEN,
     ("bwrap", "shut"): NO_ROUTE,
     ("bwrap", "open"): OPEN,
     ("bwrap-minimal", "shut"): NO_ROUTE | {NO_RESOLVER},
