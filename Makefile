@@ -10,7 +10,7 @@ APT_TEST := $(APT_LAB) $(APT_DNS) nmap
 # Sandboxes that the agent is shipped into, and what srt needs. Not every distribution has the last ones: without them
 # their tests are skipped, and say so.
 APT_SANDBOXES := bubblewrap podman runc socat ripgrep
-APT_MORE := firejail runsc
+APT_MORE := firejail runsc docker.io
 NPM := @anthropic-ai/sandbox-runtime@0.0.78 @openai/codex@0.169.0
 SANDBOX_PARTS := bubblewrap,srt,podman
 # The real parts that a test run must have used; the run fails if one of them did not pass a single test.

@@ -7,7 +7,7 @@ import pytest
 from probe.classify import made_up_addresses, observe
 from probe.documents import Attempt, Data, DnsAnswer, Icmp, RawAnswer, Record, Tls, Vantage
 from probe.kinds import BY_TTL, NO_NEIGHBOUR
-from probe.model import DnsResolver, EnforcerKind, Outcome, Query, Transport
+from probe.model import Destination, DnsResolver, EnforcerKind, Outcome, Query, Transport, Via
 from probe.paths import Surroundings, is_on_link
 from probe.report import Enforcer
 from probe.signs import who
@@ -381,3 +381,41 @@ def test_two_answers_to_one_datagram_have_two_senders() -> None:
     assert ask(QUERY, **answered) is Outcome.INTERCEPTED
     assert ask(QUERY, **answered, tries=2) is Outcome.NAME_UNRESOLVED  # the second may answer the second datagram
     assert ask(replace(QUERY, expect="egress-probe"), **answered) is Outcome.REACHED
+
+
+# --- proxies ---
+
+NEAR = attempt("connected", "127.0.0.1", 3128)
+
+
+def said(status: int | None, excerpt: str = "", **more: object) -> Attempt:
+    return replace(NEAR, step="talk", result="answered", data=Data(20, "reply", excerpt, status), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "outcome", "kind"),
+    [
+        ((NEAR, said(403)), "proxy_denied", "proxy"),
+        ((NEAR, said(407)), "proxy_denied", "proxy"),
+        ((NEAR, said(200)), "accepted", "proxy"),
+        ((NEAR, said(200), said(None, "hello")), "reached", "peer"),
+        ((NEAR, said(200), said(404)), "reached", "peer"),
+        # A refusal in the tunnel is the proxy's too.
+        ((NEAR, said(200), said(403)), "accepted", "proxy"),
+        # At the start and at the end: two conversations, and nothing came through either.
+        ((NEAR, said(200), replace(NEAR, again=True), said(200, again=True)), "accepted", "proxy"),
+        ((NEAR, said(403), replace(NEAR, again=True), said(200, again=True)), "accepted", "proxy"),
+        ((NEAR, said(502)), "name_unresolved", "proxy"),
+        ((NEAR, replace(NEAR, step="talk", result="silent")), "name_unresolved", "proxy"),
+        ((NEAR,), "name_unresolved", "proxy"),
+        ((error("ECONNREFUSED", address="10.99.0.1"),), "refused", "unknown"),
+        # A conversation without a connection is nobody's.
+        ((said(403), NEAR), "name_unresolved", "proxy"),
+    ],
+)
+def test_what_a_proxy_made_of_it(attempts: tuple[Attempt, ...], outcome: str, kind: str) -> None:
+    row = replace(
+        check(None, 443), destination=Destination("denied.test", None, 443, Via.PROXY), technique="proxy_connect"
+    )
+    seen = observe(row, Record(1, attempts), VANTAGE)
+    assert (seen.outcome.value, seen.enforcer and seen.enforcer.kind.value) == (outcome, kind)

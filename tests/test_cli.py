@@ -264,7 +264,7 @@ MISTAKES: list[tuple[tuple[str, ...], str | None]] = [
     (("run", "--policy", "garbage.toml"), "garbage.toml: not UTF-8 text (byte 128)"),
     (("run", "--policy", "broken.toml"), "broken.toml:1: not TOML: Invalid value (at line 1, column 11)"),
     (("run", "--policy", "odd\nname.toml"), "odd\\nname.toml: not TOML: Expected '=' after a key in a key/value pair (at end of document)"),
-    (("run", "--policy", "p.toml", "--dialect", "x"), "--dialect x: unknown dialect (known: native, openclaw, clawpinch)"),
+    (("run", "--policy", "p.toml", "--dialect", "x"), "--dialect x: unknown dialect (known: native, openclaw, clawpinch, docker)"),
     (("run", "--policy", "p.toml", "--scenario", "x"), "--scenario x: unknown scenario (egress-probe scenarios list)"),
     (("run", "--policy", "p.toml", "--control", "x"), "--control x: expected HOST:PORT, [IPV6]:PORT, or either with /udp"),
     (("run", "--policy", "p.toml", "--control", "x.test:99999"), "--control x.test:99999: expected HOST:PORT, [IPV6]:PORT, or either with /udp"),

@@ -80,8 +80,9 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
 
     \b
     Targets of --via (further options for the launcher after --):
-      docker:CONTAINER, docker-image:IMAGE, podman:CONTAINER, podman-image:IMAGE, bwrap, firejail, unshare, netns:NAME,
-      srt[:SETTINGS], codex, gvisor, kubectl:NAMESPACE/POD[/CONTAINER], ssh:HOST, openclaw:AGENT
+      docker:CONTAINER, docker-image:IMAGE, podman:CONTAINER, podman-image:IMAGE, bwrap, firejail,
+      unshare, netns:NAME, srt[:SETTINGS], codex, gvisor, kubectl:NAMESPACE/POD[/CONTAINER],
+      ssh:HOST, openclaw:AGENT
     Or a launcher of your own after --: the agent's words are appended, and it comes through stdin.
 
     Exit codes: 0 every check conforms, 1 a leak or an over-block, 2 usage or configuration, 3 something that should be

@@ -167,53 +167,55 @@ def test_run_sends_nothing_that_plan_does_not_list(name: str) -> None:
 # --- nothing is left behind ---
 
 
-def ours() -> set[int]:
-    """Processes that a lab left: its servers are ours by their command line."""
+def ours(mark: str) -> set[int]:
+    """Processes of the lab that was started with this mark in its environment; others may play labs meanwhile."""
     found = set()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
+        if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes()
+                marked = f"MARK={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"probe.lab" in words or b"egress-probe-lab" in words:
-                found.add(int(entry.name))
+            found |= {int(entry.name)} if marked else set()
     return found
-
-
-def lab_folders() -> set[str]:
-    import tempfile
-
-    return {path.name for path in Path(tempfile.gettempdir()).glob("egress-probe-lab-*")}
 
 
 @pytest.mark.real("namespaces")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_lab_that_is_stopped_leaves_no_process(number: int) -> None:
-    before, folders = ours(), lab_folders()
-    started = subprocess.Popen([*LAB, "dead-sandbox"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    for _ in range(200):  # until its servers run
-        if ours() - before:
+    mark = f"{os.getpid()}-{number}"
+    started = subprocess.Popen(
+        [*LAB, "dead-sandbox"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MARK": mark},
+    )
+    for _ in range(400):  # until its servers run: the command, PID 1 and its parent, and more
+        if len(ours(mark)) > 3:
             break
         time.sleep(0.05)
-    assert ours() - before
+    assert len(ours(mark)) > 3
     started.send_signal(number)
     _, err = started.communicate(timeout=20)
     for _ in range(200):  # the kernel ends what is left
-        if not ours() - before:
+        if not ours(mark):
             break
         time.sleep(0.05)
-    assert ours() - before == set()
-    assert lab_folders() == folders
+    assert ours(mark) == set()
     assert started.returncode == (3 if number != signal.SIGKILL else -signal.SIGKILL)
     assert "Traceback" not in err
 
 
 @pytest.mark.real("namespaces")
-def test_a_lab_that_ends_leaves_nothing() -> None:
-    before = ours(), lab_folders(), Path("/proc/self/net/dev").read_text().count("\n")
-    assert subprocess.run([*LAB, "no-network"], capture_output=True, check=False).returncode == 0
-    assert (ours(), lab_folders(), Path("/proc/self/net/dev").read_text().count("\n")) == before
+def test_a_lab_that_ends_leaves_nothing(tmp_path: Path) -> None:
+    mark, temporary = f"{os.getpid()}-ends", tmp_path / "tmp"
+    temporary.mkdir()
+    before = Path("/proc/self/net/dev").read_text().count("\n")
+    environment = {**os.environ, "MARK": mark, "TMPDIR": str(temporary)}
+    assert subprocess.run([*LAB, "no-network"], capture_output=True, check=False, env=environment).returncode == 0
+    assert (ours(mark), list(temporary.iterdir())) == (set(), [])
+    assert Path("/proc/self/net/dev").read_text().count("\n") == before
 
 
 # --- where it cannot work, and mistakes ---

@@ -7,6 +7,7 @@ namespaces of its own, and what a launcher writes lies in memory.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -98,9 +99,60 @@ def _podman() -> None:
         )
 
 
+_SLEEP = ("python3", "-I", "-c", "import time; time.sleep(600)")
+
+
+def _podman_exec() -> None:
+    _podman()
+    for name, network in (("shut", "none"), ("open", "host")):
+        common = (
+            "run",
+            "-d",
+            "--rm",
+            *_IN_A_GROUP,
+            "--cap-drop",
+            "all",
+            "--read-only",
+            "--network",
+            network,
+            "--name",
+            name,
+        )
+        subprocess.run(["podman", *common, "localhost/box:1", *_SLEEP], check=True, capture_output=True)
+
+
+def _docker() -> None:
+    """A daemon of our own in the sandbox's namespace: its bridge and its rules are there, and gone with it."""
+    _tmpfs("/run", "/var/lib", "/etc/docker")
+    os.environ["DOCKER_HOST"] = "unix:///run/docker.sock"
+    daemon = subprocess.Popen(
+        ["dockerd", "--data-root", "/var/lib/docker", "--exec-root", "/run/docker", "-H", os.environ["DOCKER_HOST"],
+         "-p", "/run/dockerd.pid", "--bip", "172.31.99.1/24", "--storage-driver", "overlay2", "--cgroup-parent", f"/{_CGROUP}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(300):
+        if daemon.poll() is None and Path("/run/docker.sock").exists():
+            break
+        time.sleep(0.1)
+    build(TMP / "rootfs")
+    with subprocess.Popen(["tar", "-C", str(TMP / "rootfs"), "-c", "."], stdout=subprocess.PIPE) as tar:
+        subprocess.run(["docker", "import", "-", "box:1"], stdin=tar.stdout, check=True, capture_output=True)
+
+
+def _docker_tidy() -> None:
+    pid = int(Path("/run/dockerd.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
+    _groups_tidy()
+
+
 def _podman_tidy() -> None:
-    """Control groups outlive the namespaces that they were made in: these are ours by their name."""
     subprocess.run(["podman", "rm", "-f", "-a", "-t", "0"], check=False, capture_output=True)
+    _groups_tidy()
+
+
+def _groups_tidy() -> None:
+    """Control groups outlive the namespaces that they were made in: these are ours by their name."""
     for _ in range(50):
         left = sorted(Path("/sys/fs/cgroup").glob(f"**/{_CGROUP}*"), reverse=True)
         for folder in [each for one in left for each in (*sorted(one.glob("**/"), reverse=True), one)]:
@@ -134,6 +186,16 @@ SANDBOXES: dict[str, Sandbox] = {
         ("podman-image:localhost/box:1", (*_IN_A_GROUP, "--network", "host", "--user", "1000")),
         _podman,
         _podman_tidy,
+    ),
+    "podman-exec": Sandbox(
+        ("podman", "runc"), ("podman:shut", ()), ("podman:open", ("--user", "1000")), _podman_exec, _podman_tidy
+    ),
+    "docker": Sandbox(
+        ("dockerd", "docker", "containerd", "runc"),
+        ("docker-image:box:1", ("--network", "none", "--cap-drop", "all", "--read-only")),
+        ("docker-image:box:1", ("--network", "host", "--user", "1000")),
+        _docker,
+        _docker_tidy,
     ),
     "gvisor": Sandbox(
         ("runsc",), ("gvisor", ("--ignore-cgroups", "--root", f"{SCRATCH}/runsc", "--network=none")), None,

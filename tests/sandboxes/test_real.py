@@ -13,7 +13,13 @@ from tests.sandboxes.real import SANDBOXES, play
 
 AT_A_TIME = 6
 # Which real part a sandbox stands for, as the Makefile promises it.
-PARTS = {"bwrap": "bubblewrap", "bwrap-minimal": "bubblewrap", "gvisor": "gvisor", "firejail-nested": "firejail"}
+PARTS = {
+    "podman-exec": "podman",
+    "bwrap": "bubblewrap",
+    "bwrap-minimal": "bubblewrap",
+    "gvisor": "gvisor",
+    "firejail-nested": "firejail",
+}
 
 Row = tuple[str, str, str | None, str, str | None]  # declared, verdict, grade, outcome, enforcer
 
@@ -49,6 +55,10 @@ EXPECTED: dict[tuple[str, str], set[Row]] = {
     ("codex", "open"): OPEN,
     ("podman", "shut"): NO_ROUTE | {NO_RESOLVER},
     ("podman", "open"): OPEN,
+    ("podman-exec", "shut"): NO_ROUTE | {NO_RESOLVER},
+    ("podman-exec", "open"): OPEN,
+    ("docker", "shut"): NO_ROUTE,
+    ("docker", "open"): OPEN,
     ("gvisor", "shut"): NO_ROUTE,
     ("firejail", "shut"): NO_ROUTE,
     ("firejail", "open"): OPEN,
