@@ -320,6 +320,15 @@ def test_a_permitted_token_must_arrive_at_the_start_and_at_the_end(which: slice)
     assert verdict(found) == SILENT
 
 
+@pytest.mark.parametrize(
+    ("technique", "expected"), [("mptcp_connect", SILENT), ("tcp_fastopen", SILENT), ("source_port", SILENT)]
+)
+def test_an_unusual_way_may_be_dropped_far_from_the_sandbox(technique: str, expected: object) -> None:
+    found = run(permitted(), (row(2, technique=technique), silent(), None))
+    assert verdict(found) == expected
+    assert "no permitted token took this unusual way" in last(found).why
+
+
 def test_lossy_networks_contain_nothing() -> None:
     from probe.documents import Calibration
 

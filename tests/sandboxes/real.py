@@ -32,6 +32,7 @@ from probe.lab.world import World, parse_world
 from probe.orders import make_orders
 from probe.run import run_process
 from probe.shipping import archive, ship
+from probe.shipping.skill import write as write_skill
 from probe.targets import Launch, launch
 from probe.tokens import new_key
 from tests.sandboxes.rootfs import PYTHON, build
@@ -51,6 +52,7 @@ class Sandbox:
     prepare: Callable[[], None] = lambda: None
     tidy: Callable[[], None] = lambda: None
     why: str = ""
+    skill: bool = False  # the agent lies there as a skill, and is no part of what is sent
     sees_itself: bool = True  # /proc shows the lab's processes; else the machine's, as if there were no PID namespace
 
 
@@ -100,6 +102,11 @@ def _podman() -> None:
 
 
 _SLEEP = ("python3", "-I", "-c", "import time; time.sleep(600)")
+
+
+def _skill() -> None:
+    _podman()
+    write_skill(TMP / "skill")
 
 
 def _podman_exec() -> None:
@@ -164,6 +171,7 @@ def _groups_tidy() -> None:
 
 
 _IN_A_GROUP = ("--cgroup-parent", f"/{_CGROUP}")
+_SKILL = (*_IN_A_GROUP, "--user", "1000", "--cap-drop", "all", "--read-only", "-v", f"{TMP}/skill:/skill:ro")
 _BWRAP = tuple("--ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all --share-net --new-session".split())
 _CODEX_OPEN = ("-c", 'sandbox_mode="workspace-write"', "-c", "sandbox_workspace_write.network_access=true")
 _MINIMAL = tuple(
@@ -189,6 +197,15 @@ SANDBOXES: dict[str, Sandbox] = {
     ),
     "podman-exec": Sandbox(
         ("podman", "runc"), ("podman:shut", ()), ("podman:open", ("--user", "1000")), _podman_exec, _podman_tidy
+    ),
+    # As OpenClaw's sandbox: Debian with python3, user `sandbox`, no capability, a read-only copy of the skill.
+    "openclaw-skill": Sandbox(
+        ("podman", "runc"),
+        ("podman-image:localhost/box:1", (*_SKILL, "--network", "none")),
+        ("podman-image:localhost/box:1", (*_SKILL, "--network", "host")),
+        _skill,
+        _podman_tidy,
+        skill=True,
     ),
     "docker": Sandbox(
         ("dockerd", "docker", "containerd", "runc"),
@@ -246,12 +263,12 @@ def played(name: str, variant: str) -> Any:
             subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
         sandbox.prepare()
         try:
-            return _run(stage, *chosen)
+            return _run(stage, *chosen, sandbox.skill)
         finally:
             sandbox.tidy()
 
 
-def _run(stage: Stage, target: str, options: Sequence[str]) -> Any:
+def _run(stage: Stage, target: str, options: Sequence[str], skill: bool) -> Any:
     assert stage.far is not None
     far, client = stage.far
     request = Request(scenarios=("far-end", "dns-through-proxy"), collector=far, walk=False, deadline=0.5)
@@ -267,8 +284,9 @@ def _run(stage: Stage, target: str, options: Sequence[str]) -> Any:
         return reader.feed(line)
 
     launcher = Launch(("env",)) if target == "env" else launch(target, options)
-    command = launcher.command(ship.argv(PYTHON))
-    ended = trio.run(run_process, command, orders, sink, ship.payload())
+    inside_words = ("python3", "-I", "-B", "/skill/agent", "agent") if skill else ship.argv(PYTHON)
+    command = launcher.command(inside_words)
+    ended = trio.run(run_process, command, orders, sink, b"" if skill else ship.payload())
     reader.explain(ended.problem())
     with inside(stage.networks.internet):
         seen = wait_and_read(client, key, 3.0)

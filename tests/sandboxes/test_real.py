@@ -15,6 +15,7 @@ AT_A_TIME = 6
 # Which real part a sandbox stands for, as the Makefile promises it.
 PARTS = {
     "podman-exec": "podman",
+    "openclaw-skill": "podman",
     "bwrap": "bubblewrap",
     "bwrap-minimal": "bubblewrap",
     "gvisor": "gvisor",
