@@ -39,17 +39,13 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The lab mostly waits, so it runs beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
+# The lab and the sandboxes mostly wait, so they run beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
 # In a network namespace without an uplink, with the machine's own namespace under the latch: nothing can leave.
 unit: $(VENV)/.dev .apt-test .apt-sandboxes $(VENV)/.npm
-	$(MAKE) --no-print-directory -j2 --output-sync=target .first .worlds
+	$(MAKE) --no-print-directory -j3 --output-sync=target .worlds .core .sandboxes
 	$(SAFELY) $(BIN)/pytest tests/benchmarks --real-parts=$(BENCHMARK_PARTS)
 
-.PHONY: .core .worlds .sandboxes .first
-# Beside the lab's worlds, which take as long.
-.first:
-	$(MAKE) --no-print-directory .core
-	$(MAKE) --no-print-directory .sandboxes
+.PHONY: .core .worlds .sandboxes
 # The core has every branch tested.
 .core:
 	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --ignore=tests/sandboxes --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)

@@ -18,6 +18,8 @@ from probe.loopless import Emit
 
 # Seconds that a loop which no longer turns is given after its deadline.
 _HARD = 10.0
+# … and seconds for the orders to come: a connection that was lost keeps stdin open.
+_PATIENCE = 60.0
 
 
 async def run_orders(orders: Orders, emit: Emit) -> None:
@@ -59,7 +61,11 @@ def main() -> int:
         sys.stdout.write(to_line(line) + "\n")
         sys.stdout.flush()
 
+    if sys.stdin is None or sys.stdout is None:
+        print("egress-probe agent: stdin and stdout are needed: orders in, evidence out", file=sys.stderr)
+        return 2
     status = 0
+    _end_by_force(_PATIENCE)
     try:
         orders = read_orders(sys.stdin.readline())
         _end_by_force(orders.seconds)
@@ -81,6 +87,7 @@ def _end_by_force(seconds: float | None) -> None:
     """
     if seconds is not None:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # a launcher may have blocked it
         signal.alarm(math.ceil(seconds + _HARD))
 
 

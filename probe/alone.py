@@ -21,6 +21,7 @@ from probe.timing import ALONE, LONE_GAP, LONGEST, MOST_RETRIES, MOST_SECOND_LOO
 
 _LONE_ANSWER = 0.5
 _WATCH_GAP = 0.5
+_DNS_PORT = 53
 _ANSWERED = ("connected", "answered")
 _MOST_SINGLED = 10  # per IP version and transport
 _COUNTED = 4  # lone connects whose packets are counted, per IP version
@@ -155,28 +156,29 @@ async def _one_by_one(run: Attempting, orders: list[Order]) -> None:
 async def single_out(run: Attempting) -> None:
     """Where a row got an answer, those like it that got none are tried once more, one by one and slowly.
 
-    The one that was answered goes first: if it is not answered any more, the limit still holds, and nothing is gained.
+    The answered ones go first, one of DNS's port and one of the others: if one is not answered any more, a limit still
+    holds, and nothing is gained.
     """
-    lanes: dict[tuple[int, str], tuple[list[Order], list[Order]]] = {}
+    lanes: dict[tuple[int, str], tuple[dict[bool, Order], list[Order]]] = {}
     for order, attempts in run.held.values():
         answered = any(attempt.result in _ANSWERED for attempt in attempts)
-        for lane in {_lane(attempt) for attempt in attempts} if order.lone else ():
-            lanes.setdefault(lane, ([], []))[not answered].append(order)
+        for lane in {(family_of(a), a.transport.value) for a in attempts} if order.lone else ():
+            first, others = lanes.setdefault(lane, ({}, []))
+            if answered:
+                first.setdefault(order.destination.port == _DNS_PORT, order)
+            else:
+                others.append(order)
     async with trio.open_nursery() as nursery:
-        for answered_ones, others in lanes.values():
-            if answered_ones and others:
-                nursery.start_soon(_single_out, run, answered_ones[0], others[:_MOST_SINGLED])
+        for first, others in lanes.values():
+            if first and others:
+                nursery.start_soon(_single_out, run, list(first.values()), others[:_MOST_SINGLED])
 
 
-async def _single_out(run: Attempting, answered: Order, others: list[Order]) -> None:
-    before = len(run.attempts_of(answered))
-    await _one_by_one(run, [answered])
-    if any(attempt.result in _ANSWERED for attempt in run.attempts_of(answered)[before:]):
+async def _single_out(run: Attempting, answered: list[Order], others: list[Order]) -> None:
+    before = {order.n: len(run.attempts_of(order)) for order in answered}
+    await _one_by_one(run, answered)
+    if all(any(a.result in _ANSWERED for a in run.attempts_of(order)[before[order.n] :]) for order in answered):
         await _one_by_one(run, others)
-
-
-def _lane(attempt: Attempt) -> tuple[int, str]:
-    return family_of(attempt), attempt.transport.value
 
 
 async def close(run: Attempting) -> None:

@@ -6,7 +6,7 @@ What a single errno or ICMP error means stands in signs.py; here are accepts, na
 from collections.abc import Iterable, Mapping, Sequence
 
 from probe.addresses import is_sinkhole
-from probe.documents import Attempt, Check, Data, DnsAnswer, Record, Vantage
+from probe.documents import Attempt, Check, DnsAnswer, Record, Vantage
 from probe.model import DnsResolver, EnforcerKind, Outcome, Transport, Via
 from probe.paths import Path, Surroundings, ends_at_next_hop, family, path_of
 from probe.report import Enforcer, Observed
@@ -198,36 +198,17 @@ def _of_accept(
 
 
 def _of_proxy(record: Record) -> Observed:
-    """What a proxy that was reached made of the request for a tunnel, and what came through it. The worst counts."""
-    said = _conversations(record)
-    if any(_is_granted(first) and _is_foreign(second) for first, second in said):
-        return Observed(O.REACHED, None, Enforcer(K.PEER))
-    if any(_is_granted(first) for first, _ in said):
+    """What a proxy that was reached made of the request for a tunnel. The worst counts.
+
+    What comes after a grant may still be the proxy's own error page: only a collector's receipt shows the far end.
+    """
+    statuses = [a.data.http_status or 0 for a in record.attempts if a.step == "talk" and a.data is not None]
+    if any(200 <= status < 300 for status in statuses):
         return Observed(O.ACCEPTED, None, Enforcer(K.PROXY))
-    if any(first is not None and first.http_status in _DECISIONS for first, _ in said):
+    if any(status in _DECISIONS for status in statuses):
         return Observed(O.PROXY_DENIED, None, Enforcer(K.PROXY))
     # It could not, or said nothing: that proves nothing of what it may do the next time.
-    return Observed(O.NAME_UNRESOLVED, SILENCE if all(first is None for first, _ in said) else None, Enforcer(K.PROXY))
-
-
-def _conversations(record: Record) -> list[tuple[Data | None, Data | None]]:
-    """Of each connection to a proxy: its own words, and what came through the tunnel after them."""
-    found: list[list[Data | None]] = []
-    for attempt in record.attempts:
-        if attempt.step == "connect":
-            found.append([])
-        elif attempt.step == "talk" and found:
-            found[-1].append(attempt.data)
-    return [((*words, None, None)[0], (*words, None, None)[1]) for words in found]
-
-
-def _is_granted(data: Data | None) -> bool:
-    return data is not None and 200 <= (data.http_status or 0) < 300
-
-
-def _is_foreign(data: Data | None) -> bool:
-    """Whether the far end spoke, and not the proxy again with a refusal."""
-    return data is not None and data.http_status not in _DECISIONS
+    return Observed(O.NAME_UNRESOLVED, None if statuses else SILENCE, Enforcer(K.PROXY))
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

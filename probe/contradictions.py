@@ -46,6 +46,8 @@ _RESULTS: dict[str, tuple[str, ...]] = {
 # Techniques that may say that they cannot run: they need more than a plain socket (a capability, a kernel's feature, a
 # proxy that is configured).
 _MAY_NOT_RUN = frozenset(("tcp_fastopen", "mptcp_connect", "source_port", "icmp_echo", "raw_syn", "proxy_connect"))
+# Four addresses, each walked to and talked to, at the start, alone and at the end, need a few hundred.
+_MOST_ATTEMPTS = 600
 # Longer is no list of what one SYN brought, but an attempt to fill a report.
 MOST_RAW = 64
 _MOST_LATE = 4
@@ -55,7 +57,10 @@ _PLACEHOLDER = re.compile(r"\{[a-z]+\}")
 
 def contradicts(check: Check, record: Record) -> str | None:
     """Why `record` cannot be what happened to `check`, or None."""
-    if record.not_run is not None and (record.attempts or check.technique not in _MAY_NOT_RUN):
+    if len(record.attempts) > _MOST_ATTEMPTS:
+        return "more attempts than one row can need"
+    may_not_run = check.technique in _MAY_NOT_RUN or (check.query is not None and check.query.hops is not None)
+    if record.not_run is not None and (record.attempts or not may_not_run):
         return "not run, by a technique that always can"
     seen: set[tuple[object, ...]] = set()
     connected: set[tuple[str | None, bool]] = set()

@@ -16,6 +16,9 @@ LONGEST_LINE = 256 * 1024
 _MOST_PROBLEMS = 20
 # A sandbox that sends more lines than this per planned row is flooding.
 _LINES_PER_CHECK = 4
+# … or more than this: an honest row takes a few thousand characters.
+_CHARACTERS_PER_CHECK = 32 * 1024
+_CHARACTERS = 4 * 1024 * 1024
 
 _MOST_TRIES = 100
 _MOST_NETWORKS = 1024  # that are reached without a router
@@ -53,15 +56,19 @@ class Reader:
         self._problems: list[str] = []
         self._spoiled: set[int] = set()
         self._lines = 0
+        self._characters = 0
         self._latest = 0.0  # when the last attempt ended
         self._cut = "the agent died, or its output was cut"
 
     def feed(self, line: str) -> bool:
         """One line, with or without its newline. False: enough, the rest need not be read."""
         self._lines += 1
-        if self._lines > _LINES_PER_CHECK * (len(self._checks) + 10):
+        self._characters += len(line)
+        rows = len(self._checks)
+        most = _LINES_PER_CHECK * (rows + 10), _CHARACTERS + _CHARACTERS_PER_CHECK * rows
+        if self._lines > most[0] or self._characters > most[1]:
             del self._problems[_MOST_PROBLEMS - 1 :]  # this one is told whatever came before it
-            self._problem("far more lines than rows: the rest was not read")
+            self._problem("far more than its rows need: the rest was not read")
             return False
         if line.strip():
             self._line(line)

@@ -13,7 +13,7 @@ from probe.classify import Around, made_up_addresses
 from probe.documents import Check, Evidence, FarEnd, Plan, Record, Vantage
 from probe.farend import Reply
 from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, is_doubted, passes, refused_itself
-from probe.model import Action, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict, Via
+from probe.model import Action, Channel, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict, Via
 from probe.paths import survey
 from probe.policies.decide import combined_default, decide
 from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
@@ -130,6 +130,8 @@ def _result(row: Seen, known: Knowledge, evidence: Evidence, outer: Arrived) -> 
     verdict, grade, why = _verdict(row, known, evidence)
     if arrived.concerns(row, outer):
         verdict, grade, why = _with_far_end(row, known, evidence, outer, (verdict, grade, why))
+    elif row.check.far_end and row.check.channel is Channel.PROXY and verdict is Verdict.CONFORMS:
+        verdict, grade, why = Verdict.UNPROVEN, None, "Only the collector knows whether the proxy looked the name up."
     check = row.check
     return Result(
         id=check.id,

@@ -24,7 +24,7 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 # Seconds beyond the agent's own deadline: a launcher may start slowly.
 _GRACE = 30.0
 # … and what is left to a launcher to end after the agent's last line.
-_FAREWELL = 5.0
+_FAREWELL = 3.0
 _MOST_SAID = 4096  # bytes that are kept of what a launcher says on stderr
 
 
@@ -59,23 +59,38 @@ def run_in_place(orders: Orders, sink: Sink) -> None:
     attempt(orders, emit)
 
 
-async def run_process(command: Sequence[str], orders: Orders, sink: Sink, before: bytes = b"") -> Ended:
+async def run_process(
+    command: Sequence[str],
+    orders: Orders,
+    sink: Sink,
+    before: bytes = b"",
+    without: str | None = None,
+    cleanup: Sequence[str] = (),
+    grace: float = _GRACE,
+) -> Ended:
     """Start `command`, give it the orders on stdin, take its lines until it ends. Raises UserError where it cannot.
 
-    `before`: what goes ahead of the orders: the agent itself. The process group is ended in any case.
+    `before`: what goes ahead of the orders: the agent itself. `without`: a variable that it does not inherit. The
+    process group is ended in any case, `grace` seconds after the agent's own deadline at the latest; `cleanup`: a
+    command for what lives on after that.
     """
     said = bytearray()
     status = None
     try:
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != without},
         )
     except OSError as error:
         raise UserError(f"{command[0]}: cannot be started: {error.strerror}") from None
     try:
         async with trio.open_nursery() as nursery:
             scope = nursery.cancel_scope
-            scope.deadline = trio.current_time() + (orders.seconds or 0.0) + _GRACE
+            scope.deadline = trio.current_time() + (orders.seconds or 0.0) + grace
             nursery.start_soon(_give, process, before + to_line(orders).encode() + b"\n")
             nursery.start_soon(_overhear, process, said)
             nursery.start_soon(_pass_on, process, scope)
@@ -87,9 +102,17 @@ async def run_process(command: Sequence[str], orders: Orders, sink: Sink, before
         status = process.returncode
     finally:
         _signal(process, signal.SIGKILL)  # the whole group: a launcher's helpers, and what it left running
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(_FAREWELL, shield=True):  # what runs as another user may not be ours to end
             await process.wait()
+        if cleanup and status != 0:
+            await _clean_up(cleanup)
     return Ended(status, said.decode("utf-8", "replace"))
+
+
+async def _clean_up(command: Sequence[str]) -> None:
+    """Whatever it says: mostly that there is nothing to clean up."""
+    with trio.move_on_after(4 * _FAREWELL, shield=True), suppress(OSError):
+        await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
 
 
 def _hurry(scope: trio.CancelScope) -> None:

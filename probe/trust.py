@@ -172,7 +172,7 @@ def _crowded(row: Seen, outer: Arrived) -> str | None:
     for attempt in _direct(row, outer):
         # DNS's port is often open by itself: what got out there says nothing of other ports, but theirs does of it.
         lanes = ((*_lane(attempt)[:2], False), _lane(attempt))
-        if singled_out and outer.still_open.intersection(lanes):
+        if singled_out and all(lane in outer.still_open for lane in lanes if lane in outer.leaks):
             continue
         other = outer.leaks.get(lanes[0]) or outer.leaks.get(lanes[1])
         if other not in (None, row.check.id):

@@ -3,20 +3,25 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probe import loopless
-from probe.codec import to_line
-from probe.documents import Order, Orders, Settings
+from probe.codec import decode, to_line
+from probe.contradictions import contradicts
+from probe.documents import Order, Orders, Record, Settings
 from probe.lab.confine import cannot
 from probe.model import Destination, DnsResolver, HttpRequest, Query, SelfTest, Transport
-from tests.make import RUN_ID
+from probe.techniques import all_traits
+from probe.techniques.names import Names
+from tests.make import RUN_ID, check
 
 AGENT = [sys.executable, "-I", "-m", "probe.agent"]
 # Documentation addresses, in the namespace without an uplink that tests run in: one on loopback, one without a route.
@@ -105,6 +110,22 @@ def test_a_signal_ends_it_with_what_was_done(number: int) -> None:
     assert rest[-1]["kind"] == "end"
 
 
+def test_it_ends_where_no_orders_come() -> None:
+    code = "from probe import agent\nagent._PATIENCE, agent._HARD = 0.5, 0.5\nimport sys; sys.exit(agent.main())"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.wait(50) == 1  # stdin is open all the time
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def test_without_stdout_it_says_so_in_one_line() -> None:
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *AGENT], input=b"", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"egress-probe agent: stdin and stdout are needed: orders in, evidence out\n",
+    )
+
+
 # --- without an event loop ---
 
 
@@ -158,6 +179,36 @@ def test_sockets_that_work_while_setsockopt_is_refused() -> None:
     assert told(records[11]) == [("resolve", "answered")]  # by the hosts file: this very host, where nothing is tried
     assert records[12]["not_run"] == "this sandbox refuses what an event loop needs"
     assert told(records[13]) == [("query", "error", "socket", "ENAMETOOLONG")]
+
+
+@pytest.mark.real("seccomp")
+def test_what_it_says_without_a_loop_contradicts_nothing() -> None:
+    """Every technique, to a port that accepts: no honest record may look like a lie."""
+    made = [check(HERE, 4444, 1, technique=name, channel=traits.channel) for name, traits in all_traits().items()]
+    rows = [one for one in made if not one.technique.startswith("dns_")]
+    for one in made:
+        over = (Transport.UDP, Transport.TCP) if one.technique == "dns_query" else (Transport.TCP,)
+        over = over if one.technique.startswith("dns_") else ()
+        rows += [replace(one, query=Query("x.example", "TXT", DnsResolver.EXPLICIT, each)) for each in over]
+    asks = next(one for one in made if one.technique == "dns_query")
+    rows.append(replace(asks, query=Query("x.example", "TXT", DnsResolver.EXPLICIT, hops=1)))
+    rows = [replace(one, n=n + 1) for n, one in enumerate(rows)]
+    some = [Order(one.n, one.technique, one.destination, f"token-{one.n}", query=one.query) for one in rows]
+    with socket.create_server((HERE, 4444)):
+        lines = confined("seccomp-setsockopt=EPERM", *some)
+    assert len(lines) == len(rows) + 2
+    for line in lines[1:-1]:
+        row = rows[line["check"] - 1]
+        assert contradicts(row, decode(Record, line)) is None, (row.technique, line)
+
+
+def test_pace_and_packets_hold_without_a_loop() -> None:
+    made = Orders("egress-probe.orders/1", RUN_ID, Settings(rate=100.0), 8, tuple(tcp(n, HERE) for n in range(1, 9)))
+    asker = loopless._Asker(made, Names("", ""))
+    begin = time.monotonic()
+    errors = [asker.record(order).attempts[0].error for order in made.orders]
+    assert errors == ["ECONNREFUSED"] * 4 + ["budget"] * 4
+    assert time.monotonic() - begin >= 4 * 2 / 100  # never faster than its pace
 
 
 @pytest.mark.real("seccomp")

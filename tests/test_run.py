@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ async def test_a_flood_is_not_read_to_its_end() -> None:
     begin = time.monotonic()
     ended, reader = await played("say(start)\nwhile True: say('{}' * 1000)")
     assert time.monotonic() - begin < 60  # a bound against hanging, no measurement
-    assert any("far more lines than rows" in said for said in reader.done().problems)
+    assert any("far more than its rows need" in said for said in reader.done().problems)
     assert ended.status != 0
 
 
@@ -94,8 +95,9 @@ async def test_a_flood_on_stderr_fills_nothing() -> None:
         "import signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)",
     ],
 )
-async def test_what_hangs_is_ended(code: str, autojump_clock: trio.testing.MockClock) -> None:
-    ended, reader = await played(code)
+async def test_what_hangs_is_ended(code: str) -> None:
+    reader = Reader(plan(check()))
+    ended = await run_process(launcher(code), replace(ORDERS, seconds=0.5), reader.feed, grace=1.0)
     assert ended.problem() == "the launcher had to be ended"
     reader.explain(ended.problem())
     assert "no end record: the launcher had to be ended" in reader.done().problems
@@ -151,3 +153,36 @@ async def test_what_is_sent_comes_in_order_and_stdin_ends() -> None:
     await run_process([sys.executable, "-I", "-c", code], ORDERS, lines.append, b"before\n" * 100_000)
     assert len(lines) == 100_001
     assert json.loads(lines[-1])["run_id"] == RUN_ID
+
+
+async def test_a_secret_of_the_controllers_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "s3cret")
+    monkeypatch.setenv("OTHER", "o")
+    lines: list[str] = []
+    code = "import os; print(os.environ.get('SECRET_TOKEN'), os.environ.get('OTHER'))"
+    await run_process([sys.executable, "-I", "-c", code], ORDERS, lines.append, without="SECRET_TOKEN")
+    assert lines == ["None o"]
+
+
+@pytest.mark.parametrize(
+    ("code", "cleaned"), [("sys.exit(1)", True), ("time.sleep(600)", True), ("say(start, end)", False)]
+)
+async def test_what_would_outlive_a_launcher_is_cleaned_up(code: str, cleaned: bool, tmp_path: Path) -> None:
+    reader = Reader(plan(check()))
+    cleanup = ["touch", str(tmp_path / "cleaned")]
+    await run_process(launcher(code), replace(ORDERS, seconds=0.5), reader.feed, cleanup=cleanup, grace=1.0)
+    assert (tmp_path / "cleaned").exists() is cleaned
+
+
+async def test_evidence_that_fills_the_memory_is_not_read_to_its_end() -> None:
+    """Each line would be kept: valid records, as long as they may be."""
+    code = """
+line = '{"check":1,"attempts":[' + ','.join(['{"t":0.1,"elapsed":0.1,"step":"connect","result":"silent","address":"192.0.2.1","port":443}'] * 2000) + '],"kind":"record"}'
+say(start)
+for _ in range(200): say(line)
+say(end)
+"""
+    _, reader = await played(code)
+    problems = reader.done().problems
+    assert any("more attempts than one row can need" in said for said in problems)
+    assert any("far more than its rows need" in said for said in problems)

@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -11,7 +11,7 @@ import click
 import trio
 
 from probe import latch
-from probe.cli.far import FarSide, far_end
+from probe.cli.far import TOKEN_VARIABLE, FarSide, far_end
 from probe.cli.options import (
     Finite,
     check_outputs,
@@ -32,7 +32,7 @@ from probe.files import write_text
 from probe.judge import IN_PLACE, Shipped, judge
 from probe.orders import make_orders
 from probe.run import Ended, Sink, run_in_place, run_process
-from probe.shipping import archive, ship
+from probe.shipping import cache, ship
 from probe.targets import Launch, launch
 from probe.tokens import new_key
 
@@ -59,7 +59,7 @@ _GRACE = 120.0
     help="The collector's bearer token (default: the variable EGRESS_PROBE_COLLECTOR_TOKEN).",
 )
 @click.option("--via", metavar="TARGET", help="Run the agent inside a sandbox: docker:CONTAINER, bwrap, srt … (below).")
-@click.option("--python", default="python3", show_default=True, help="The Python inside (3.11 or newer).")
+@click.option("--python", default=ship.PYTHON, show_default=True, help="The Python inside (3.11 or newer).")
 @output_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
 def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None, evidence_out: str | None,
@@ -94,6 +94,8 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
             check_writable(path)
     forbid = latch.from_environment(os.environ)
     launcher = _launcher(via, command)
+    if launcher is None and python != ship.PYTHON:
+        raise UserError(f"--python {python}: there is no launcher whose Python it could be (--via, or -- COMMAND)")
     if launcher is None:
         latch.check(forbid)  # a launcher may lead elsewhere: there the agent itself checks, before its first packet
     far = None if collector is None else far_end(collector, collector_token_file, os.environ)
@@ -111,10 +113,8 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
         evidence = _attempt(plan, orders, copy, functools.partial(_in_place, orders))
     else:
         # Of a command line of the user's only its first word: the others may hold secrets.
-        shipped = Shipped(via or command[0], archive.build().sha256)
-        evidence = _attempt(
-            plan, orders, copy, functools.partial(_launched, launcher.command(ship.argv(python)), orders)
-        )
+        shipped = Shipped(via or command[0], cache.get().sha256)
+        evidence = _attempt(plan, orders, copy, functools.partial(_launched, launcher, python, orders))
     seen = None if far is None else _await_arrivals(key, far, grace)
     status = print_report(judge(plan, evidence, fail_on, seen, shipped), form, outputs)
     if arrivals_out is not None:
@@ -202,5 +202,7 @@ def _in_place(orders: Orders, sink: Sink) -> None:
     run_in_place(orders, sink)
 
 
-def _launched(command: Sequence[str], orders: Orders, sink: Sink) -> Ended:
-    return trio.run(run_process, command, orders, sink, ship.payload())
+def _launched(launcher: Launch, python: str, orders: Orders, sink: Sink) -> Ended:
+    """The collector's bearer token stays outside: the collector is a witness against the inside."""
+    words = launcher.command(ship.argv(python))
+    return trio.run(run_process, words, orders, sink, ship.payload(), TOKEN_VARIABLE, launcher.cleanup)

@@ -41,6 +41,6 @@ def install(folder: str, orders: str | None) -> int:
     try:
         count = write(target, text)
     except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror}") from None
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
     click.echo(f"{target}: SKILL.md and {count} files of the agent" + ("" if text is None else ", with orders"))
     return 0

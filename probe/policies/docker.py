@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from probe.policies import Context
 
 # Networks that are always there, and whether nothing outside can be reached over them.
-_KNOWN = {"bridge": False, "default": False, "host": False, "none": True}
+_KNOWN = {"bridge": False, "default": False, "host": False, "podman": False, "none": True}
 _RESOLVE = "resolve it first: docker compose config"
 _UNKNOWN = "whether it is internal is not in this file"
 
@@ -58,7 +58,8 @@ def _inspect(document: Document) -> Policy:
     named = _table(document, settings.get("Networks") or {}, "NetworkSettings.Networks")
     described = {str(one.get("Name")): one["Internal"] for one in objects if _is_network(one)}
     networks: dict[str, bool] = {}
-    for name in () if mode in _KNOWN and len(named) <= 1 else named:
+    alone = {mode, "bridge"} if mode == "default" else {mode}
+    for name in () if mode in _KNOWN and set(named) <= alone else named:
         internal = _KNOWN.get(name, described.get(name))
         if not isinstance(internal, bool):
             where = f"{document.path}: NetworkSettings.Networks.{name}"
@@ -88,6 +89,8 @@ def _compose(document: Document, service: str | None) -> Policy:
         raise UserError(f"{document.path}: {where}.extends: {_RESOLVE}")
     dns = _texts(document, own.get("dns") or [], f"{where}.dns")
     hosts = _hosts(document, own.get("extra_hosts") or [], f"{where}.extra_hosts")
+    if "network_mode" in own and own.get("networks"):
+        raise UserError(f"{document.path}: {where}: network_mode and networks exclude each other")
     if "network_mode" in own:
         mode = _text(document, own["network_mode"], f"{where}.network_mode")
         if mode.partition(":")[0] in ("service", "container"):
@@ -109,7 +112,7 @@ def _is_internal(document: Document, name: str, known: Mapping[str, Any]) -> boo
         raise UserError(f"{document.path}: {where}.external: {_UNKNOWN}: use docker inspect")
     internal = network.get("internal", False)
     if not isinstance(internal, bool):
-        raise UserError(f"{document.path}: {where}.internal: expected true or false, got {internal!r}")
+        raise UserError(f"{document.path}: {where}.internal: expected true or false, got {type(internal).__name__}")
     return internal
 
 
@@ -162,7 +165,7 @@ def _table(document: Document, value: Any, where: str) -> dict[str, Any]:
 
 def _text(document: Document, value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
-        raise UserError(f"{document.path}: {where}: expected a text, got {value!r}")
+        raise UserError(f"{document.path}: {where}: expected a text, got {type(value).__name__}")
     if "$" in value:
         raise UserError(f"{document.path}: {where}: {value}: a variable: {_RESOLVE}")
     return value

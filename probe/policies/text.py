@@ -59,6 +59,8 @@ def _parse_yaml(path: str, text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark is not None else path
         raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, OverflowError) as error:  # a date or a number that is none
+        raise UserError(f"{path}: not YAML: {error}") from None
 
 
 def _looks_like_json(path: str, text: str) -> bool:

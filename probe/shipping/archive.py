@@ -65,6 +65,7 @@ if __name__ == "__main__":
         # Without -I a file in the working directory, or PYTHONPATH, could stand in for any module.
         print("egress-probe: run it as: python3 -I %s agent < ORDERS" % sys.argv[0], file=sys.stderr)
         sys.exit(2)
+    sys.dont_write_bytecode = True
     from probe.agent import main
 
     sys.exit(main())
@@ -125,10 +126,7 @@ def files() -> Iterator[tuple[str, bytes]]:
 
 
 def _files_of(library: Library) -> Iterator[tuple[str, bytes]]:
-    found = importlib.util.find_spec(library.package.removesuffix(".py"))
-    assert found is not None
-    assert found.origin is not None
-    origin = Path(found.origin)
+    origin = _origin(library)
     if library.package.endswith(".py"):
         yield library.package, origin.read_bytes()
         return
@@ -136,6 +134,21 @@ def _files_of(library: Library) -> Iterator[tuple[str, bytes]]:
         inside = path.relative_to(origin.parent).as_posix()
         if not inside.startswith(library.without):
             yield f"{library.package}/{inside}", path.read_bytes()
+
+
+def _origin(library: Library) -> Path:
+    found = importlib.util.find_spec(library.package.removesuffix(".py"))
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin)
+
+
+def sources() -> Iterator[Path]:
+    """Every file that may be in the archive, and a few more: what it is made of."""
+    yield from sorted((_root() / "probe").rglob("*.py"))
+    for library in LIBRARIES:
+        origin = _origin(library)
+        yield from [origin] if library.package.endswith(".py") else sorted(origin.parent.rglob("*.py"))
 
 
 def own_modules(roots: Iterable[str] = _OWN) -> frozenset[str]:

@@ -5,18 +5,19 @@ The boot line has no quote of either kind but its own, no `$`, no backslash and 
 
 from pathlib import Path
 
-from probe.shipping.archive import build
+from probe.shipping import cache
 
 PYTHON = "python3"
-BOOT = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
+# The alarm ends it where nothing is ever sent and stdin stays open.
+BOOT = "import signal,sys;signal.alarm(99);b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
 
 
 def argv(python: str = PYTHON) -> tuple[str, ...]:
     """What is appended to a launcher's own words."""
-    return (python, "-I", "-c", BOOT)
+    return (python, "-I", "-B", "-c", BOOT)
 
 
 def payload() -> bytes:
     """What goes before the line of orders: the loader and the archive, each behind its length."""
     loader = Path(__file__).with_name("loader.py").read_bytes()
-    return b"".join(b"%d\n%b" % (len(part), part) for part in (loader, build().data))
+    return b"".join(b"%d\n%b" % (len(part), part) for part in (loader, cache.get().data))

@@ -5,6 +5,7 @@ line of JSON, because OpenClaw's reader of the front matter takes single lines.
 """
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from probe.agent import read_orders
@@ -20,22 +21,24 @@ def write(folder: Path, orders: str | None = None) -> int:
     """The skill, in place of one that is there; the number of the agent's files. Raises UserError, OSError."""
     if orders is not None:
         read_orders(orders)
-    if folder.exists() and not _is_ours(folder):
+    folder = folder.absolute()
+    if folder.is_symlink() or (folder.exists() and not _is_ours(folder)):
         raise UserError(f"{folder}: is there and is no {NAME} skill: name another folder")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    count = 0
-    for name, data in files():
-        target = partial / "agent" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        count += 1
-    shutil.copyfile(Path(__file__).with_name(_PAGE), partial / _PAGE)
-    if orders is not None:
-        (partial / _ORDERS).write_text(orders, encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=folder.parent) as scratch:
+        made = Path(scratch, "skill")
+        count = 0
+        for name, data in files():
+            target = made / "agent" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            count += 1
+        shutil.copyfile(Path(__file__).with_name(_PAGE), made / _PAGE)
+        if orders is not None:
+            (made / _ORDERS).write_text(orders, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
     return count
 
 

@@ -5,11 +5,11 @@ The image's entry point stays: it may set up what is to be tested. `-- --entrypo
 
 from collections.abc import Sequence
 
-from probe.targets.base import Launch
+from probe.targets.base import Launch, new_container
 
 PLACE = "IMAGE"
 
 
 def launch(place: str, options: Sequence[str]) -> Launch:
     """`options` go to `docker run`, as `--network none`."""
-    return Launch(("docker", "run", "-i", "--rm", "--pull", "never", *options, place))
+    return new_container("docker", place, options)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from probe.targets.base import Launch
+from probe.targets.base import Launch, new_container
 
 PLACE = "IMAGE"
 
 
 def launch(place: str, options: Sequence[str]) -> Launch:
     """`options` go to `podman run`, as `--network none`."""
-    return Launch(("podman", "run", "-i", "--rm", "--pull", "never", *options, place))
+    return new_container("podman", place, options)

@@ -240,7 +240,7 @@ def test_the_agents_archive(capfd: pytest.CaptureFixture[str], tmp_path: Path) -
 
     path = tmp_path / "agent.pyz"
     path.write_bytes(archive.build().zipapp)
-    python = [sys.executable, "-I", "-S"]
+    python = [sys.executable, "-I", "-B"]
 
     def first_line(command: list[str], before: bytes) -> float:
         times = []
@@ -274,3 +274,21 @@ def test_the_agents_archive(capfd: pytest.CaptureFixture[str], tmp_path: Path) -
     )
     assert size <= 2.5
     assert max(as_file, shipped) <= 0.6
+
+
+def test_through_bubblewrap(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Contract: `run --via bwrap` takes at most 1.5 times as long as a plain `run` in the same place."""
+    policy = tmp_path / "p.toml"
+    policy.write_text('default = "deny"\n')
+
+    def median(*more: str) -> float:
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            subprocess.run([*PROBE, "run", "--policy", str(policy), *more], check=False, capture_output=True)
+            times.append(time.monotonic() - began)
+        return statistics.median(times)
+
+    plain, via = median(), median("--via", "bwrap", "--", *"--ro-bind / / --dev /dev --proc /proc".split())
+    show(capfd, f"run --via bwrap: {via / plain:.2f} x a plain run, {via:.2f} s against {plain:.2f} s (at most 1.5)")
+    assert via <= 1.5 * plain

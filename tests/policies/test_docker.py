@@ -43,6 +43,10 @@ def network(name: str, internal: object) -> dict[str, Any]:
         # Connected to the bridge as well, after it was started on an internal network.
         ([container("in", "in", "bridge"), network("in", True)], "allow"),
         ([container("none", "none", "out"), network("out", False)], "allow"),
+        # Taken off the network that it was started on, or podman, which calls every network a bridge.
+        ([container("bridge", "in"), network("in", True)], "deny"),
+        ([container("none", "out"), network("out", False)], "allow"),
+        ([container("bridge", "podman")], "allow"),
     ],
 )
 def test_inspected_containers(objects: list[Any], action: str) -> None:
@@ -103,7 +107,7 @@ def test_a_service_is_chosen() -> None:
         ("b.json", json.dumps([container("lost")]), "b.json: HostConfig.NetworkMode: lost: expected none, host, bridge, or networks that this file describes"),
         ("b.json", json.dumps([{"HostConfig": 1}]), "b.json: HostConfig: expected a table, got int"),
         ("b.json", json.dumps([container("bridge", Dns=3)]), "b.json: HostConfig.Dns: expected a list, got int"),
-        ("b.json", json.dumps([container("bridge", Dns=[3])]), "b.json: HostConfig.Dns: expected a text, got 3"),
+        ("b.json", json.dumps([container("bridge", Dns=[3])]), "b.json: HostConfig.Dns: expected a text, got int"),
         ("c.yaml", "services: [a]\n", "c.yaml: services: expected a table, got list"),
         ("c.yaml", "services:\n  a: {}\n  b: {}\n", "c.yaml: services: expected one, or --agent SERVICE (there are: a, b)"),
         ("c.yaml", "services: {}\n", "c.yaml: services: expected one, or --agent SERVICE (there are: none)"),
@@ -113,8 +117,12 @@ def test_a_service_is_chosen() -> None:
         ("c.yaml", COMPOSE + "    network_mode: ${MODE}\n", "c.yaml: services.box.network_mode: ${MODE}: a variable: resolve it first"),
         ("c.yaml", COMPOSE + "    network_mode: weird\n", "c.yaml: services.box.network_mode: weird: expected none, host, bridge"),
         ("c.yaml", COMPOSE + "    networks: [x]\n", "c.yaml: networks.x: is not declared"),
+        ("c.yaml", COMPOSE + "    network_mode: none\n    networks: [x]\n", "c.yaml: services.box: network_mode and networks exclude each other"),
+        ("c.yaml", COMPOSE + "    x: 2024-99-99\n", "c.yaml: not YAML: month must be in 1..12"),
+        ("c.yaml", COMPOSE + "    x: !!int abc\n", "c.yaml: not YAML: invalid literal"),
+        ("c.yaml", "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 27)) + "services: {box: {network_mode: *a26}}\n", "c.yaml: services.box.network_mode: expected a text, got list"),
         ("c.yaml", COMPOSE + "    networks: [x]\nnetworks:\n  x: {external: true}\n", "c.yaml: networks.x.external: whether it is internal is not in this file: use docker inspect"),
-        ("c.yaml", COMPOSE + "    networks: [x]\nnetworks:\n  x: {internal: maybe}\n", "c.yaml: networks.x.internal: expected true or false, got 'maybe'"),
+        ("c.yaml", COMPOSE + "    networks: [x]\nnetworks:\n  x: {internal: maybe}\n", "c.yaml: networks.x.internal: expected true or false, got str"),
         ("c.yaml", "a: b: c\n", "c.yaml:1: not YAML: mapping values are not allowed here"),
         ("c.yaml", "!!python/object/apply:os.system [x]\n", "c.yaml:1: not YAML: could not determine a constructor"),
         ("c.yaml", "- a\n", "c.yaml: expected a table at the top, got list"),

@@ -1,6 +1,7 @@
 """Every target's command line, exactly; what is refused; and OpenClaw's container, found by its labels."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +18,10 @@ BOOT = ship.BOOT
 LINES: list[tuple[str, list[str], str]] = [
     ("docker:box", [], "docker exec -i box"),
     ("docker:box", ["--user", "1000"], "docker exec -i --user 1000 box"),
-    ("docker-image:box:1", [], "docker run -i --rm --pull never box:1"),
-    ("docker-image:reg.test/box@sha256:ab", ["--network", "none"], "docker run -i --rm --pull never --network none reg.test/box@sha256:ab"),
+    ("docker-image:box:1", [], "docker run -i --rm --pull never --name NAME box:1"),
+    ("docker-image:reg.test/box@sha256:ab", ["--network", "none"], "docker run -i --rm --pull never --name NAME --network none reg.test/box@sha256:ab"),
     ("podman:box", [], "podman exec -i box"),
-    ("podman-image:box", ["--network", "none"], "podman run -i --rm --pull never --network none box"),
+    ("podman-image:box", ["--network", "none"], "podman run -i --rm --pull never --name NAME --network none box"),
     ("bwrap", [], "bwrap --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all --new-session --die-with-parent"),
     ("bwrap", ["--ro-bind", "/", "/"], "bwrap --ro-bind / /"),
     ("firejail", [], "firejail --quiet --noprofile --net=none --"),
@@ -41,9 +42,13 @@ LINES: list[tuple[str, list[str], str]] = [
 
 @pytest.mark.parametrize(("text", "options", "line"), LINES, ids=[f"{text} {' '.join(o)}" for text, o, _ in LINES])
 def test_command_lines(text: str, options: list[str], line: str) -> None:
-    assert " ".join(launch(text, options).words) == line
-    agent = launch(text, options).command(AGENT)[-4:]
-    assert agent == (("python3", "-I", "-c", f"'{BOOT}'") if text.startswith("ssh") else AGENT)
+    made = launch(text, options)
+    assert re.sub("egress-probe-[0-9a-f]{12}", "NAME", " ".join(made.words)) == line
+    if "-image" in text:  # what never runs the agent can be ended
+        assert made.cleanup[1:3] == ("rm", "-f")
+        assert made.cleanup[3] in made.words
+    agent = launch(text, options).command(AGENT)[-5:]
+    assert agent == (("python3", "-I", "-B", "-c", f"'{BOOT}'") if text.startswith("ssh") else AGENT)
 
 
 def test_every_target_has_a_row_and_a_page(root: Path) -> None:
