@@ -20,7 +20,7 @@ def bundle(output: str) -> int:
     Examples:
       egress-probe bundle -o agent.pyz
       egress-probe plan --policy egress-policy.toml --plan-out plan.json --orders-out orders.json
-      python3 -I agent.pyz agent < orders.json > evidence.jsonl      (inside)
+      python3 -I -B agent.pyz agent < orders.json > evidence.jsonl      (inside)
       egress-probe judge plan.json evidence.jsonl                    (outside)
 
     Exit codes: 0 written, 2 usage or configuration.

@@ -5,7 +5,19 @@ Layers combine as the report's contract has it: any deny → deny; else any allo
 
 from collections.abc import Sequence
 
-from probe.model import Action, Channel, Declared, Destination, DnsResolver, DnsRules, Policy, Query, Rule, Transport
+from probe.model import (
+    Action,
+    Channel,
+    Declared,
+    Destination,
+    DnsResolver,
+    DnsRules,
+    Policy,
+    Query,
+    Rule,
+    Transport,
+    Via,
+)
 from probe.policies.patterns import domain_matches, network_contains
 
 _TRANSPORT = {
@@ -18,6 +30,8 @@ _TRANSPORT = {
 
 _DNS_PORT = 53
 
+# Dialects that declare networks: a proxy on an internal one decides by rules of its own.
+_SAY_NOTHING_OF_PROXIES = ("docker",)
 _NOTHING = Declared(Action.UNDECLARED, "no policy was found")
 
 
@@ -42,6 +56,8 @@ def combined_default(policies: Sequence[Policy]) -> Action:
 def _one(policy: Policy, destination: Destination, channel: Channel, query: Query | None) -> Declared:
     if query is not None:
         return _dns(policy, destination, query)
+    if destination.via is Via.PROXY and policy.source.dialect in _SAY_NOTHING_OF_PROXIES:
+        return Declared(Action.UNDECLARED, f"{policy.default_by} (what goes through a proxy, it does not declare)")
     return _first(policy, destination, _TRANSPORT.get(channel)) or _default(policy)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from probe.errors import UserError
-from probe.model import Action, Channel, Destination, Policy
+from probe.model import Action, Channel, Destination, Policy, Via
 from probe.policies import Context, parse_policy
 from probe.policies.decide import decide
 
@@ -146,3 +146,13 @@ def test_a_service_that_is_not_there() -> None:
 def test_toml_that_starts_with_a_bracket_stays_toml() -> None:
     with pytest.raises(UserError, match="default: missing"):
         parsed('[[allow]]\ndomain = "x.test"\n', "p.toml")
+
+
+def test_what_goes_through_a_proxy_it_does_not_declare() -> None:
+    inner = parsed(json.dumps([container("none")]))
+    through = Destination("api.test", None, 443, Via.PROXY)
+    said = decide((inner,), through, Channel.PROXY)
+    assert (said.action, "does not declare" in said.by) == (Action.UNDECLARED, True)
+    (native,) = parse_policy("p.toml", 'default = "deny"\n[[allow]]\ndomain = "api.test"\n', Context(lambda p: "", {}))
+    assert decide((inner, native), through, Channel.PROXY).action is Action.ALLOW
+    assert decide((inner, native), Destination("api.test", None, 443), Channel.TCP).action is Action.DENY
