@@ -77,7 +77,15 @@ def main() -> int:
         status = 1  # nobody reads the evidence any more, and Python must not say so at exit
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except* (OSError, ImportError) as errors:
+        # A sandbox that refuses what the probe itself needs, a descriptor say: one line, and no verdict comes of it.
+        status = 1
+        print(f"egress-probe agent: refused what it needs itself: {_first(errors)}", file=sys.stderr)
     return status
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _end_by_force(seconds: float | None) -> None:

@@ -51,6 +51,7 @@ _MOST_ATTEMPTS = 600
 # Longer is no list of what one SYN brought, but an attempt to fill a report.
 MOST_RAW = 64
 _MOST_LATE = 4
+_LONGEST_ERROR = 32  # of an errno's name
 _ESTABLISHED = 1  # tcpi_state
 _PLACEHOLDER = re.compile(r"\{[a-z]+\}")
 
@@ -99,6 +100,7 @@ def _impossible(attempt: Attempt) -> str | None:
         (not all(_is_address(text) for text in addresses), "an address that is none"),
         (answered and bool(attempt.error or attempt.icmp), "answered and failed at once"),
         (attempt.result == "error" and not attempt.error, "failed without an error"),
+        (len(attempt.error or "") > _LONGEST_ERROR, "an error that is none"),
         (attempt.result == "error" and brought, "failed and answered at once"),
         (attempt.result == "error" and attempt.stage is None and attempt.step != "listen", "failed nowhere"),
         (attempt.result == "silent" and bool(attempt.error or attempt.icmp or brought), "silent and answered at once"),

@@ -59,6 +59,7 @@ class Reader:
         self._characters = 0
         self._latest = 0.0  # when the last attempt ended
         self._cut = "the agent died, or its output was cut"
+        self._ended_badly: str | None = None
 
     def feed(self, line: str) -> bool:
         """One line, with or without its newline. False: enough, the rest need not be read."""
@@ -77,6 +78,7 @@ class Reader:
     def explain(self, problem: str | None) -> None:
         """Why evidence may be missing, as a plain sentence."""
         self._cut = problem or self._cut
+        self._ended_badly = problem
 
     def done(self) -> Evidence:
         """What was read, with what is missing as a problem."""
@@ -94,6 +96,8 @@ class Reader:
             self._problem("attempts that ended after the end")
         elif self._end.records != len(self._records) + len(self._spoiled - self._records.keys()):
             self._problem(f"{self._end.records} records were announced, {len(self._records)} came")
+        if self._end is not None and not self._end.complete and self._ended_badly:
+            self._problem(f"not all was done: {self._ended_badly}")
         return Evidence(
             start=self._start,
             calibration=self._calibration,

@@ -67,7 +67,7 @@ def judge(
         ),
         baseline=against_observed(plan.baseline, results),
         results=results,
-        summary=summarise(results, fail_on, complete),
+        summary=summarise(results, fail_on, complete, bool(vantage and vantage.event_loop)),
         problems=evidence.problems,
         notes=plan.notes + trust.notes(plan, outer),
     )
@@ -245,8 +245,8 @@ def _named(enforcer: Enforcer | None) -> str:
 # --- summary ----------------------------------------------------------------------------------------------------------
 
 
-def summarise(results: Sequence[Result], fail_on: str, complete: bool) -> Summary:
-    """Rows per verdict, and the exit code."""
+def summarise(results: Sequence[Result], fail_on: str, complete: bool, bare: bool = False) -> Summary:
+    """Rows per verdict, and the exit code. `bare`: no event loop could start, so that some ways were not tried."""
     count = Counter(result.verdict for result in results)
     made = Summary(
         conforms=count[Verdict.CONFORMS],
@@ -257,10 +257,10 @@ def summarise(results: Sequence[Result], fail_on: str, complete: bool) -> Summar
         not_run=count[Verdict.NOT_RUN],
         exit_code=0,
     )
-    return replace(made, exit_code=_exit_code(made, results, fail_on, complete))
+    return replace(made, exit_code=_exit_code(made, results, fail_on, complete, bare))
 
 
-def _exit_code(summary: Summary, results: Sequence[Result], fail_on: str, complete: bool) -> int:
+def _exit_code(summary: Summary, results: Sequence[Result], fail_on: str, complete: bool, bare: bool) -> int:
     if summary.leak or (summary.overblocked and fail_on != "leak"):
         return 1
     if not complete:  # a stopped or damaged run is no green, whatever the threshold
@@ -268,7 +268,8 @@ def _exit_code(summary: Summary, results: Sequence[Result], fail_on: str, comple
     if fail_on == "unproven":
         declared = any(result.declared.action is not Action.UNDECLARED and result.purpose is not Purpose.SELF_TEST
                        for result in results)  # fmt: skip
-        if any(map(_is_open, results)) or summary.undeclared or _entry_not_run(results) or not declared:
+        untried = bare and any(r.verdict is Verdict.NOT_RUN and r.declared.action is Action.DENY for r in results)
+        if untried or any(map(_is_open, results)) or summary.undeclared or _entry_not_run(results) or not declared:
             return 3
     return 0
 

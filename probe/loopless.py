@@ -30,7 +30,7 @@ Stage = Literal["socket", "connect", "send", "receive"]
 
 _PATIENCE = 1.0  # seconds for an answer
 _TCP, _UDP = Transport.TCP, Transport.UDP
-# What a technique comes down to, and its usual port; None: over what the order's question says. The others cannot run.
+# What a technique comes down to, and its usual port; None: over what the order's question says.
 _WAYS: dict[str, tuple[Step, Transport | None, int]] = {
     "tcp_connect": ("connect", _TCP, 0),
     "http_get": ("connect", _TCP, 80),
@@ -41,16 +41,29 @@ _WAYS: dict[str, tuple[Step, Transport | None, int]] = {
     "udp_unconnected": ("send", _UDP, 0),
     "dns_query": ("query", None, 53),
 }
+# The others need what cannot be had here; but where already their socket is refused, that is their answer.
+_SOCKETS: dict[str, tuple[Literal["connect", "send", "raw"], Transport, int, dict[int, int]]] = {
+    "tcp_fastopen": ("connect", _TCP, socket.SOCK_STREAM, {4: 0, 6: 0}),
+    "source_port": ("connect", _TCP, socket.SOCK_STREAM, {4: 0, 6: 0}),
+    "mptcp_connect": ("connect", _TCP, socket.SOCK_STREAM, {4: 262, 6: 262}),
+    "icmp_echo": ("send", Transport.ICMP, socket.SOCK_DGRAM, {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}),
+    "raw_syn": ("raw", _TCP, socket.SOCK_RAW, {4: socket.IPPROTO_TCP, 6: socket.IPPROTO_TCP}),
+}
+_REFUSED = ("EPERM", "EACCES", "ENOSYS", "ENOTSUP")  # by a filter, and not because the kernel lacks it
 
 
 def problem() -> str | None:
     """The errno for which no event loop can start here; None where one can. The same calls as trio's, and no packet."""
     try:
-        with select.epoll():
+        with select.epoll() as epoll:
             one, other = socket.socketpair()
             with one, other:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+                one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                one.getsockname()
+                epoll.register(other, select.EPOLLIN)
                 one.send(b"\0")
+                other.recv(1)
     except OSError as error:
         return os_error(error)
     return None
@@ -85,6 +98,7 @@ class _Ask:
     transport: Transport
     port: int
     say: bytes
+    connected: bool = True  # False: one datagram by sendto(), which a filter of connect() does not see
     answer: Callable[[], None] = lambda: None
 
 
@@ -119,10 +133,24 @@ class _Asker:
         if order.query is not None and order.query.hops is not None:
             return Record(order.n, (), not_run="this sandbox refuses to set a limit on hops")
         if order.technique not in _WAYS:
-            return Record(order.n, (), not_run="this sandbox refuses what an event loop needs")
+            return self._by_its_socket(order)
         attempts = self._self_test(order) if order.self_test else self._attempts(order)
         made = (annotated(attempt) for attempt in attempts)
         return Record(order.n, tuple(replace(a, t=round(a.t, 6), elapsed=round(a.elapsed, 6)) for a in made))
+
+    def _by_its_socket(self, order: Order) -> Record:
+        address = order.destination.address
+        if order.technique in _SOCKETS and address is not None:
+            step, transport, kind, protocols = _SOCKETS[order.technique]
+            port = None if transport is Transport.ICMP else order.destination.port
+            made = Attempt(round(self.now(), 6), 0.0, step, "error", transport, address, port, stage="socket")
+            try:
+                socket.socket(FAMILY[version(address)], kind, protocols[version(address)]).close()
+            except OSError as error:
+                # A raw socket is refused to whoever lacks the capability: that says nothing.
+                if os_error(error) in _REFUSED and kind != socket.SOCK_RAW:
+                    return Record(order.n, (replace(made, error=os_error(error)),))
+        return Record(order.n, (), not_run="this sandbox refuses what an event loop needs")
 
     def _attempts(self, order: Order) -> list[Attempt]:
         addresses, attempts = self._addresses(order)
@@ -202,8 +230,9 @@ class _Asker:
         stage: Stage = "socket"
         try:
             with socket.socket(FAMILY[version(address)], _kind(ask.transport) | socket.SOCK_NONBLOCK) as sock:
-                stage = "connect"
-                number: int | None = sock.connect_ex(sockaddr(address, ask.port))
+                stage = "connect" if ask.connected else "send"
+                where = sockaddr(address, ask.port)
+                number: int | None = sock.connect_ex(where) if ask.connected else 0
                 if number == errno.EINPROGRESS:
                     stage = "receive"
                     number = _pending(sock, mask) if (mask := _ready(sock, select.POLLOUT)) else None
@@ -213,7 +242,7 @@ class _Asker:
                 if number == 0:
                     made = replace(made, result="connected" if ask.transport is _TCP else "silent")
                     stage = "send"
-                    _send(sock, ask.say)
+                    _send(sock, ask.say, None if ask.connected else where)
                     stage = "receive"
                     ask.answer()
                     data = os.read(sock.fileno(), 65535) if _ready(sock, select.POLLIN) else b""
@@ -223,12 +252,18 @@ class _Asker:
         return replace(made, elapsed=time.monotonic() - begin), data
 
 
-def _send(sock: socket.socket, data: bytes) -> None:
-    """By send(), or by write() where a filter refuses only that: whoever sends data out takes the call that works."""
+def _send(sock: socket.socket, data: bytes, where: tuple[str, int] | tuple[str, int, int, int] | None) -> None:
+    """By send() or sendto(), or by the call beside it where a filter refuses only that: who sends out takes any."""
     try:
-        sock.send(data)
+        if where is None:
+            sock.send(data)
+        else:
+            sock.sendto(data, where)
     except OSError:
-        os.write(sock.fileno(), data)
+        if where is None:
+            os.write(sock.fileno(), data)
+        else:
+            sock.sendmsg([data], (), 0, where)
 
 
 def _asked(order: Order) -> _Ask:
@@ -238,7 +273,7 @@ def _asked(order: Order) -> _Ask:
     transport = transport or (order.query.transport if order.query else _UDP)
     host = order.destination.host or order.destination.address or ""
     say = order.token.encode() if transport is _UDP else http_request(HttpRequest(), order.token, host)
-    return _Ask(step, transport, order.destination.port or port, say)
+    return _Ask(step, transport, order.destination.port or port, say, order.technique != "udp_unconnected")
 
 
 def _kind(transport: Transport) -> socket.SocketKind:

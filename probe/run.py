@@ -46,7 +46,8 @@ class Ended:
             if self.status > 0
             else f"was ended by signal {-self.status}"
         )
-        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
+        # A traceback of several exceptions is framed.
+        lines = [line.strip("|+- \t") for line in self.said.splitlines() if line.strip("|+- \t")]
         return f"the launcher {how}" + (f": {one_line(lines[-1])[:200]}" if lines else "")
 
 

@@ -43,10 +43,10 @@ def evidence(done: "subprocess.CompletedProcess[bytes]") -> list[dict[str, Any]]
 
 
 def confined(word: str, *some: Order) -> list[dict[str, Any]]:
-    """Evidence of an agent under a word of probe.lab.confine."""
-    if (problem := cannot([word])) is not None:
+    """Evidence of an agent under words of probe.lab.confine."""
+    if (problem := cannot(word.split())) is not None:
         pytest.skip(problem)
-    launcher = [sys.executable, "-I", "-m", "probe.lab.confine", word, "--"]
+    launcher = [sys.executable, "-I", "-m", "probe.lab.confine", *word.split(), "--"]
     return evidence(subprocess.run([*launcher, *AGENT], input=orders(*some), capture_output=True, check=False))
 
 
@@ -133,6 +133,7 @@ def test_here_a_loop_can_start() -> None:
     assert loopless.problem() is None
 
 
+CODEX = "seccomp-socket=EPERM seccomp-setsockopt=EPERM"
 ALL = (
     tcp(1, "127.0.0.1", 0, self_test=SelfTest.OPEN),
     tcp(2, "127.0.0.1", 0, self_test=SelfTest.CLOSED),
@@ -146,6 +147,8 @@ ALL = (
     Order(10, "dns_query", Destination(None, HERE, 53), "t", query=Query("x.example", "TXT", DnsResolver.EXPLICIT, Transport.TCP)),
     Order(11, "http_get", Destination("localhost", None, 9), "token-11", http=HttpRequest()),
     Order(12, "raw_syn", Destination(None, HERE, 9), "token-12"),
+    Order(14, "udp_unconnected", Destination(None, HERE, 9), "token-14"),
+    Order(15, "mptcp_connect", Destination(None, HERE, 9), "token-15"),
     Order(13, "dns_query", Destination(None, HERE, 53), "t", query=Query("x" * 70 + ".example", "TXT", DnsResolver.EXPLICIT)),
 )  # fmt: skip
 
@@ -178,6 +181,8 @@ def test_sockets_that_work_while_setsockopt_is_refused() -> None:
     assert told(records[10]) in ([("query", *refused)], [("query", *at_once)])
     assert told(records[11]) == [("resolve", "answered")]  # by the hosts file: this very host, where nothing is tried
     assert records[12]["not_run"] == "this sandbox refuses what an event loop needs"
+    assert told(records[14]) == [("send", *refused)] or told(records[14]) == [("send", "silent")]
+    assert records[15]["not_run"] == "this sandbox refuses what an event loop needs"
     assert told(records[13]) == [("query", "error", "socket", "ENAMETOOLONG")]
 
 
@@ -213,10 +218,27 @@ def test_pace_and_packets_hold_without_a_loop() -> None:
 
 @pytest.mark.real("seccomp")
 def test_a_refused_socket_is_told_for_every_order() -> None:
-    """As Codex's filter, which refuses both; this one all sockets, so that the loop has none for itself."""
-    lines = confined("seccomp-socket-all=EPERM", *ALL)
+    """As Codex's filter, which refuses both."""
+    lines = confined(CODEX, *ALL)
+    assert lines[0]["vantage"]["event_loop"] == "EPERM"
     refused = lines[0]["vantage"]["refused_sockets"]
     assert refused == ["tcp over IPv4: EPERM", "tcp over IPv6: EPERM", "udp over IPv4: EPERM", "udp over IPv6: EPERM"]
     for record in lines[1:-1]:
         for attempt in record.get("attempts", ()):
             assert record["check"] == 11 or attempt["error"] in ("EPERM", "ENAMETOOLONG"), record
+
+
+@pytest.mark.real("seccomp")
+@pytest.mark.parametrize("technique", ["tcp_fastopen", "source_port", "mptcp_connect", "icmp_echo"])
+def test_a_way_whose_socket_is_refused_has_its_answer(technique: str) -> None:
+    port = None if technique == "icmp_echo" else 443
+    order = Order(1, technique, Destination(None, HERE, port), "token")
+    (record,) = confined(CODEX, order)[1:-1]
+    assert [told(record)[0][1:], record.get("not_run")] == [("error", "socket", "EPERM"), None]
+
+
+def test_what_the_probe_lacks_itself_is_one_line() -> None:
+    limited = ["sh", "-c", 'ulimit -n 8; exec "$@"', "sh", *AGENT]
+    done = subprocess.run(limited, input=orders(*(tcp(n, HERE) for n in range(1, 9))), capture_output=True, check=False)
+    assert done.stderr.count(b"\n") <= 1, done.stderr
+    assert b"Traceback" not in done.stderr

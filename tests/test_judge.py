@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from probe.documents import Attempt, Check, Data, DnsAnswer, End, Icmp, Record
+from probe.documents import Attempt, Check, Data, DnsAnswer, End, Icmp, Record, Start
 from probe.judge import judge
 from probe.model import Action, Channel, Declared, DnsResolver, Finding, Purpose, Query, SelfTest, Severity, Transport
 from probe.policies import Context, parse_policy
 from probe.report import Report
-from tests.make import VANTAGE, attempt, check, evidence, plan
+from tests.make import RUN_ID, VANTAGE, attempt, check, evidence, plan
 
 CONTROL, WITNESS, TARGET, V6 = "203.0.113.10", "198.51.100.7", "192.0.2.1", "2001:db8::1"
 BYTES = Data(5, "banner", "hello")
@@ -634,4 +634,16 @@ def test_who_looks_for_an_interception_and_meets_none_wants_no_proof(result: str
     tried = attempt(result, "198.51.100.44", 53, transport=Transport.UDP, step="query", dns=dns)
     report = judge(plan(row), evidence(Record(1, (tried,))))
     assert report.results[0].verdict.value == "unproven"
+    assert report.summary.exit_code == code
+
+
+@pytest.mark.parametrize(("event_loop", "code"), [(None, 0), ("EPERM", 3)])
+def test_ways_that_were_not_tried_because_no_loop_could_start_are_no_green(event_loop: str | None, code: int) -> None:
+    """What is not tried may be the way out: the same filter may leave it open."""
+    rows = check("192.0.2.1", n=1), check("192.0.2.1", n=2, technique="tcp_fastopen", id="fast")
+    refused = attempt("error", "192.0.2.1", error="EPERM", stage="socket")
+    records = Record(1, (refused,)), Record(2, (), not_run="this sandbox refuses what an event loop needs")
+    start = Start("egress-probe.evidence/1", RUN_ID, replace(VANTAGE, event_loop=event_loop))
+    report = judge(plan(*rows), evidence(*records, start=start))
+    assert [result.verdict.value for result in report.results] == ["conforms", "not_run"]
     assert report.summary.exit_code == code

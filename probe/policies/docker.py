@@ -56,11 +56,12 @@ def _inspect(document: Document) -> Policy:
         raise UserError(f"{where}: inspect the container whose network it shares")
     settings = _table(document, containers[0].get("NetworkSettings") or {}, "NetworkSettings")
     named = _table(document, settings.get("Networks") or {}, "NetworkSettings.Networks")
-    described = {str(one.get("Name")): one["Internal"] for one in objects if _is_network(one)}
+    described = _described(objects)
     networks: dict[str, bool] = {}
     alone = {mode, "bridge"} if mode == "default" else {mode}
     for name in () if mode in _KNOWN and set(named) <= alone else named:
-        internal = _KNOWN.get(name, described.get(name))
+        entry = named[name] if isinstance(named[name], dict) else {}
+        internal = _KNOWN.get(name, described.get(str(entry.get("NetworkID")), described.get(name)))
         if not isinstance(internal, bool):
             where = f"{document.path}: NetworkSettings.Networks.{name}"
             raise UserError(f"{where}: {_UNKNOWN}: add it with docker inspect CONTAINER {name}")
@@ -68,6 +69,14 @@ def _inspect(document: Document) -> Policy:
     dns = _texts(document, host.get("Dns") or [], "HostConfig.Dns")
     hosts = _texts(document, host.get("ExtraHosts") or [], "HostConfig.ExtraHosts")
     return _policy(document, "HostConfig.NetworkMode", mode, networks, dns, hosts)
+
+
+def _described(objects: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether a network is internal, by its id and by its name; a name that two have says nothing."""
+    networks = [one for one in objects if _is_network(one)]
+    found = {str(one["Id"]): one["Internal"] for one in networks if one.get("Id")}
+    names = [str(one.get("Name")) for one in networks]
+    return found | {str(one.get("Name")): one["Internal"] for one in networks if names.count(str(one.get("Name"))) == 1}
 
 
 # --- compose ----------------------------------------------------------------------------------------------------------
@@ -97,7 +106,7 @@ def _compose(document: Document, service: str | None) -> Policy:
             raise UserError(f"{document.path}: {where}.network_mode: {mode}: judge the one whose network it shares")
         return _policy(document, f"{where}.network_mode", mode, {}, dns, hosts)
     given = own.get("networks") or ["default"]
-    wanted = list(given) if isinstance(given, dict) else _texts(document, given, f"{where}.networks")
+    wanted = _texts(document, list(given) if isinstance(given, dict) else given, f"{where}.networks")
     known = _table(document, document.tree.get("networks") or {}, "networks")
     networks = {network: _is_internal(document, network, known) for network in wanted}
     return _policy(document, f"{where}.networks", ", ".join(wanted), networks, dns, hosts)
@@ -110,6 +119,9 @@ def _is_internal(document: Document, name: str, known: Mapping[str, Any]) -> boo
     network = _table(document, known.get(name) or {}, where)
     if network.get("external"):
         raise UserError(f"{document.path}: {where}.external: {_UNKNOWN}: use docker inspect")
+    for key, words in (("driver", ("host", "none")), ("name", tuple(_KNOWN))):
+        if network.get(key) in words:
+            raise UserError(f"{document.path}: {where}.{key}: {network[key]}: expected a network of its own")
     internal = network.get("internal", False)
     if not isinstance(internal, bool):
         raise UserError(f"{document.path}: {where}.internal: expected true or false, got {type(internal).__name__}")

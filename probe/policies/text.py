@@ -51,8 +51,18 @@ def _json_list(text: str) -> list[Any] | None:
 def _parse_yaml(path: str, text: str) -> Any:
     import yaml  # 25 ms, and most policies are none
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice: the last one would win without a word."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} twice", key.start_mark)
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
     except RecursionError:
         raise UserError(f"{path}: not YAML: nested too deeply") from None
     except yaml.YAMLError as error:

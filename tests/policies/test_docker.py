@@ -58,6 +58,13 @@ def test_inspected_containers(objects: list[Any], action: str) -> None:
     assert (finding.id, finding.severity.value) == ("EGP-008", "ok" if action == "deny" else "warn")
 
 
+def test_networks_of_one_name_are_told_by_their_id() -> None:
+    box = container("n", "n")
+    box["NetworkSettings"]["Networks"]["n"] = {"NetworkID": "aa"}
+    both = [box, {**network("n", False), "Id": "aa"}, {**network("n", True), "Id": "bb"}]
+    assert parsed(json.dumps(both)).default is Action.ALLOW
+
+
 def test_one_object_without_a_list_and_what_is_declared() -> None:
     policy = parsed(json.dumps(container("bridge", Dns=["9.9.9.9"], ExtraHosts=["db:10.0.0.9"])))
     assert policy.dns is not None
@@ -118,6 +125,11 @@ def test_a_service_is_chosen() -> None:
         ("c.yaml", COMPOSE + "    network_mode: weird\n", "c.yaml: services.box.network_mode: weird: expected none, host, bridge"),
         ("c.yaml", COMPOSE + "    networks: [x]\n", "c.yaml: networks.x: is not declared"),
         ("c.yaml", COMPOSE + "    network_mode: none\n    networks: [x]\n", "c.yaml: services.box: network_mode and networks exclude each other"),
+        ("c.yaml", COMPOSE + "    network_mode: bridge\n    network_mode: none\n", "c.yaml:4: not YAML: 'network_mode' twice"),
+        ("c.yaml", COMPOSE + "    networks: {1: }\nnetworks: {1: {internal: true}}\n", "c.yaml: services.box.networks: expected a text, got int"),
+        ("c.yaml", COMPOSE + "    networks: [x]\nnetworks: {x: {internal: true, driver: host}}\n", "c.yaml: networks.x.driver: host: expected a network of its own"),
+        ("c.yaml", COMPOSE + "    networks: [x]\nnetworks: {x: {internal: true, name: bridge}}\n", "c.yaml: networks.x.name: bridge: expected a network of its own"),
+        ("b.json", json.dumps([container("n", "n"), network("n", False), network("n", True)]), "whether it is internal is not in this file"),
         ("c.yaml", COMPOSE + "    x: 2024-99-99\n", "c.yaml: not YAML: month must be in 1..12"),
         ("c.yaml", COMPOSE + "    x: !!int abc\n", "c.yaml: not YAML: invalid literal"),
         ("c.yaml", "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 27)) + "services: {box: {network_mode: *a26}}\n", "c.yaml: services.box.network_mode: expected a text, got list"),

@@ -52,6 +52,7 @@ class Sandbox:
     prepare: Callable[[], None] = lambda: None
     tidy: Callable[[], None] = lambda: None
     why: str = ""
+    scenarios: tuple[str, ...] = ("far-end", "dns-through-proxy")
     skill: bool = False  # the agent lies there as a skill, and is no part of what is sent
     sees_itself: bool = True  # /proc shows the lab's processes; else the machine's, as if there were no PID namespace
 
@@ -188,6 +189,8 @@ SANDBOXES: dict[str, Sandbox] = {
     "netns": Sandbox(("ip",), ("netns:shut", ()), ("netns:open", ()), _named_networks),
     "srt": Sandbox(("srt", "bwrap", "socat", "rg"), (f"srt:{TMP}/shut.json", ()), (f"srt:{TMP}/open.json", ()), _srt),
     "codex": Sandbox(("codex",), ("codex", ()), ("codex", _CODEX_OPEN), _codex),
+    # With every scenario: there all of them must be answered without an event loop.
+    "codex-all": Sandbox(("codex",), ("codex", ()), None, _codex, why="the other one is played open", scenarios=()),
     "podman": Sandbox(
         ("podman", "runc"),
         ("podman-image:localhost/box:1", (*_IN_A_GROUP, "--network", "none", "--read-only")),
@@ -263,15 +266,15 @@ def played(name: str, variant: str) -> Any:
             subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
         sandbox.prepare()
         try:
-            return _run(stage, *chosen, sandbox.skill)
+            return _run(stage, *chosen, sandbox)
         finally:
             sandbox.tidy()
 
 
-def _run(stage: Stage, target: str, options: Sequence[str], skill: bool) -> Any:
+def _run(stage: Stage, target: str, options: Sequence[str], sandbox: Sandbox) -> Any:
     assert stage.far is not None
     far, client = stage.far
-    request = Request(scenarios=("far-end", "dns-through-proxy"), collector=far, walk=False, deadline=0.5)
+    request = Request(scenarios=sandbox.scenarios, collector=far, walk=False, deadline=0.5)
     plan = plan_with(parse(world()), request, default_witness=False)
     archive.build()
     key, reader, times = new_key(), Reader(plan), [time.monotonic()]
@@ -284,9 +287,9 @@ def _run(stage: Stage, target: str, options: Sequence[str], skill: bool) -> Any:
         return reader.feed(line)
 
     launcher = Launch(("env",)) if target == "env" else launch(target, options)
-    inside_words = ("python3", "-I", "-B", "/skill/agent", "agent") if skill else ship.argv(PYTHON)
+    inside_words = ("python3", "-I", "-B", "/skill/agent", "agent") if sandbox.skill else ship.argv(PYTHON)
     command = launcher.command(inside_words)
-    ended = trio.run(run_process, command, orders, sink, b"" if skill else ship.payload())
+    ended = trio.run(run_process, command, orders, sink, b"" if sandbox.skill else ship.payload())
     reader.explain(ended.problem())
     with inside(stage.networks.internet):
         seen = wait_and_read(client, key, 3.0)

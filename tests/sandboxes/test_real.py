@@ -14,6 +14,7 @@ from tests.sandboxes.real import SANDBOXES, play
 AT_A_TIME = 6
 # Which real part a sandbox stands for, as the Makefile promises it.
 PARTS = {
+    "codex-all": "codex",
     "podman-exec": "podman",
     "openclaw-skill": "podman",
     "bwrap": "bubblewrap",
@@ -54,10 +55,14 @@ EXPECTED: dict[tuple[str, str], set[Row]] = {
     # socket() is refused, and what an event loop needs as well.
     ("codex", "shut"): shut("denied", "syscall_filter"),
     ("codex", "open"): OPEN,
+    # A name that cannot even be asked for, where the kernel refuses everything and says so.
+    ("codex-all", "shut"): shut("denied", "syscall_filter") | {("deny", "conforms", "proven", "name_unresolved", None)},
     ("podman", "shut"): NO_ROUTE | {NO_RESOLVER},
     ("podman", "open"): OPEN,
     ("podman-exec", "shut"): NO_ROUTE | {NO_RESOLVER},
     ("podman-exec", "open"): OPEN,
+    ("openclaw-skill", "shut"): NO_ROUTE | {NO_RESOLVER},
+    ("openclaw-skill", "open"): OPEN,
     ("docker", "shut"): NO_ROUTE,
     ("docker", "open"): OPEN,
     ("gvisor", "shut"): NO_ROUTE,
