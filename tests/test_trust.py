@@ -597,6 +597,12 @@ def test_a_proxy_that_looked_the_permitted_name_up_only_once_shows_no_way(came: 
     assert last(found).verdict is Verdict.UNPROVEN
 
 
+def test_without_the_collectors_word_a_proxys_refusal_proves_nothing() -> None:
+    found = last(judge(plan(proxied(2), collector=FAR), evidence(says(2, 403))))
+    assert found.verdict is Verdict.UNPROVEN
+    assert "Only the collector knows" in found.why
+
+
 @pytest.mark.parametrize("inside", [None, "HTTP/1.1 200 OK"])
 def test_a_tunnel_that_a_proxy_opened_is_not_contained(inside: str | None) -> None:
     record = says(2, 200)
