@@ -14,6 +14,7 @@ from probe.targets import TARGETS
 from probe.techniques import TECHNIQUES
 from reports import FORMATS
 from tests.make import command
+from tests.sandboxes.real import SANDBOXES
 
 
 def rows(text: str, first: str) -> set[str]:
@@ -44,6 +45,11 @@ def test_the_lab_page_has_every_world(root: Path) -> None:
     for name in world_names():
         world = load_world(name)
         assert f"| `{name}` | {world.shows} | {world.exit_code} |" in text
+
+
+def test_the_sandboxes_page_has_every_sandbox(root: Path) -> None:
+    text = (root / "docs/sandboxes.md").read_text().partition("<!-- measured")[2]
+    assert set(re.findall(r"^(?:\||-) `([^`]+)`", text, re.MULTILINE)) == set(SANDBOXES) - {"env"}
 
 
 def test_help_in_the_readme_is_the_commands_own(
