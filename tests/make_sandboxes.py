@@ -14,7 +14,7 @@ MARK = "<!-- measured: by `make sandboxes` -->\n"
 _HEAD = """
 Each was played in a [lab](lab.md) namespace without an uplink, with our own collector in the lab's internet: once where it shuts the network, once where it leaves it
 open. The policy denies everything but one port and some names, which a sandbox that shuts everything over-blocks. *overhead*: from the start of the launcher to the first
-line of evidence, less the same without a launcher.
+line of evidence, less the same without a launcher (medians of three; 0 where the difference is no more than noise).
 
 | sandbox | network | the inside sees, where the policy denies | verdict there | overhead |
 | --- | --- | --- | --- | --- |
