@@ -33,6 +33,7 @@ from probe.judge import IN_PLACE, Shipped, judge
 from probe.orders import make_orders
 from probe.run import Ended, Sink, run_in_place, run_process
 from probe.shipping import cache, ship
+from probe.shipping.archive import Archive
 from probe.targets import Launch, launch
 from probe.tokens import new_key
 
@@ -110,11 +111,12 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
     copy = EvidenceFile(evidence_out)
     orders, shipped = make_orders(plan, key, forbid), IN_PLACE
     if launcher is None:
-        evidence = _attempt(plan, orders, copy, functools.partial(_in_place, orders))
+        evidence = _attempt(plan, orders, copy, functools.partial(run_in_place, orders))
     else:
+        agent = cache.get()
         # Of a command line of the user's only its first word: the others may hold secrets.
-        shipped = Shipped(via or command[0], cache.get().sha256)
-        evidence = _attempt(plan, orders, copy, functools.partial(_launched, launcher, python, orders))
+        shipped = Shipped(via or command[0], agent.sha256)
+        evidence = _attempt(plan, orders, copy, functools.partial(_launched, launcher, python, agent, orders))
     seen = None if far is None else _await_arrivals(key, far, grace)
     status = print_report(judge(plan, evidence, fail_on, seen, shipped), form, outputs)
     if arrivals_out is not None:
@@ -198,11 +200,7 @@ def _attempt(plan: Plan, orders: Orders, copy: EvidenceFile, play: Callable[[Sin
     return reader.done()
 
 
-def _in_place(orders: Orders, sink: Sink) -> None:
-    run_in_place(orders, sink)
-
-
-def _launched(launcher: Launch, python: str, orders: Orders, sink: Sink) -> Ended:
+def _launched(launcher: Launch, python: str, agent: Archive, orders: Orders, sink: Sink) -> Ended:
     """The collector's bearer token stays outside: the collector is a witness against the inside."""
     words = launcher.command(ship.argv(python))
-    return trio.run(run_process, words, orders, sink, ship.payload(), TOKEN_VARIABLE, launcher.cleanup)
+    return trio.run(run_process, words, orders, sink, ship.payload(agent), TOKEN_VARIABLE, launcher.cleanup)

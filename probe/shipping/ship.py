@@ -5,7 +5,7 @@ The boot line has no quote of either kind but its own, no `$`, no backslash and 
 
 from pathlib import Path
 
-from probe.shipping import cache
+from probe.shipping.archive import Archive
 
 PYTHON = "python3"
 # The alarm ends it where nothing is ever sent and stdin stays open.
@@ -17,7 +17,7 @@ def argv(python: str = PYTHON) -> tuple[str, ...]:
     return (python, "-I", "-B", "-c", BOOT)
 
 
-def payload() -> bytes:
+def payload(agent: Archive) -> bytes:
     """What goes before the line of orders: the loader and the archive, each behind its length."""
     loader = Path(__file__).with_name("loader.py").read_bytes()
-    return b"".join(b"%d\n%b" % (len(part), part) for part in (loader, cache.get().data))
+    return b"".join(b"%d\n%b" % (len(part), part) for part in (loader, agent.data))

@@ -6,13 +6,15 @@ and parsed here.
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 
 import dns.message
 
 from probe import http1
-from probe.documents import Attempt, Check, DnsAnswer, Order, Traits
-from probe.model import Channel, HttpRequest, Query
-from probe.talk import PACKETS, USER_AGENT, is_enough, parse_answer
+from probe.documents import Attempt, Check, DnsAnswer, Order
+from probe.model import HttpRequest, Query
+from probe.talk import USER_AGENT, is_enough, parse_answer
+from probe.techniques import dns_over_tls
 from probe.techniques.base import Probe
 from probe.techniques.dns_over_tls import ask_inside, question_of, read_as, unaskable_at
 from probe.techniques.dns_query import parse
@@ -27,8 +29,7 @@ def _sends(check: Check) -> str:
     return f"SYN; if accepted, DNS {query.type} {query.name} over HTTPS by {request.method}"
 
 
-# Two SYNs at most for the connect; then SYN, TLS hello, TLS finished and the request.
-TRAITS = Traits(channel=Channel.DNS, packets=2 + PACKETS, connects=2, sends=_sends, resolves=False)
+TRAITS = replace(dns_over_tls.TRAITS, sends=_sends)
 
 
 async def run(orders: Sequence[Order], probe: Probe) -> None:

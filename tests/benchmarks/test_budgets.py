@@ -235,7 +235,7 @@ def test_start_up(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_agents_archive(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Contract: at most 2.5 MB, and the first line of evidence at most 0.6 s after the start. As a file and through stdin."""
-    from probe.shipping import archive, ship
+    from probe.shipping import archive, cache, ship
     from tests.shipping.test_archive import LINE
 
     path = tmp_path / "agent.pyz"
@@ -263,7 +263,7 @@ def test_the_agents_archive(capfd: pytest.CaptureFixture[str], tmp_path: Path) -
         bare.append(time.monotonic() - began)
     as_file, shipped = (
         first_line([*python, str(path), "agent"], b""),
-        first_line([*python, "-c", ship.BOOT], ship.payload()),
+        first_line([*python, "-c", ship.BOOT], ship.payload(cache.get())),
     )
     size = len(archive.build().zipapp) / 1e6
     ratio = max(as_file, shipped) / statistics.median(bare)

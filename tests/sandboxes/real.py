@@ -31,7 +31,7 @@ from probe.lab.stage import Stage, parse, serving
 from probe.lab.world import World, parse_world
 from probe.orders import make_orders
 from probe.run import run_process
-from probe.shipping import archive, ship
+from probe.shipping import archive, cache, ship
 from probe.shipping.skill import write as write_skill
 from probe.targets import Launch, launch
 from probe.tokens import new_key
@@ -289,7 +289,7 @@ def _run(stage: Stage, target: str, options: Sequence[str], sandbox: Sandbox) ->
     launcher = Launch(("env",)) if target == "env" else launch(target, options)
     inside_words = ("python3", "-I", "-B", "/skill/agent", "agent") if sandbox.skill else ship.argv(PYTHON)
     command = launcher.command(inside_words)
-    ended = trio.run(run_process, command, orders, sink, b"" if sandbox.skill else ship.payload())
+    ended = trio.run(run_process, command, orders, sink, b"" if sandbox.skill else ship.payload(cache.get()))
     reader.explain(ended.problem())
     with inside(stage.networks.internet):
         seen = wait_and_read(client, key, 3.0)

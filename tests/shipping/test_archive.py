@@ -13,7 +13,7 @@ import pytest
 from probe.codec import to_line
 from probe.documents import Order, Orders, Settings
 from probe.model import Destination
-from probe.shipping import archive, ship
+from probe.shipping import archive, cache, ship
 
 ORDERS = Orders(
     "egress-probe.orders/1",
@@ -125,7 +125,7 @@ def test_as_a_file(hostile: Path, flags: list[str]) -> None:
 def test_through_stdin(hostile: Path) -> None:
     done = subprocess.run(
         [sys.executable, *ship.argv()[1:]],
-        input=ship.payload() + LINE, capture_output=True, check=False, cwd=hostile, env=environment(hostile),
+        input=ship.payload(cache.get()) + LINE, capture_output=True, check=False, cwd=hostile, env=environment(hostile),
     )  # fmt: skip
     assert_evidence(done)
     assert not list(hostile.glob("**/__pycache__"))
@@ -133,11 +133,11 @@ def test_through_stdin(hostile: Path) -> None:
 
 def test_it_writes_nothing_even_where_it_could(tmp_path: Path) -> None:
     """As where a standard library has no caches, which Python would fill."""
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    words = [sys.executable, "-X", f"pycache_prefix={cache}", *ship.argv()[1:]]
-    assert_evidence(subprocess.run(words, input=ship.payload() + LINE, capture_output=True, check=False))
-    assert list(cache.iterdir()) == []
+    caches = tmp_path / "cache"
+    caches.mkdir()
+    words = [sys.executable, "-X", f"pycache_prefix={caches}", *ship.argv()[1:]]
+    assert_evidence(subprocess.run(words, input=ship.payload(cache.get()) + LINE, capture_output=True, check=False))
+    assert list(caches.iterdir()) == []
 
 
 def test_from_sources_where_the_python_is_another(hostile: Path) -> None:
