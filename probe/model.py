@@ -179,10 +179,15 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The policy's answer for one destination, and the rule (with its place in the file) that gave it."""
+    """The policy's answer for one destination, and the rule (with its place in the file) that gave it.
+
+    Where it stands is not what it says: two that differ in `path` and `line` only are equal.
+    """
 
     action: Action
     by: str
+    path: str | None = field(default=None, compare=False)  # the file, as the user named it
+    line: int | None = field(default=None, compare=False)  # from 1; None where it cannot be told for certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,7 @@ class Rule:
     cidr: str | None = None
     ports: tuple[int, ...] = ()
     protocol: Transport | None = None
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,7 @@ class DnsRules:
     by: str
     resolvers: tuple[str, ...] = ()
     allow: tuple[str, ...] | None = None  # domain patterns; None = the domains that the rules allow
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +246,4 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     dns: DnsRules | None = None
     findings: tuple[Finding, ...] = field(default=())
+    default_line: int | None = field(default=None, compare=False)

@@ -23,7 +23,7 @@ from probe.model import (
     Query,
     SelfTest,
 )
-from probe.policies.decide import decide
+from probe.policies.decide import decide, said
 from probe.scenario import PERMITTED, CheckSpec, Scenario
 from probe.timing import (
     ALONE,
@@ -221,7 +221,7 @@ def _query(spec: CheckSpec, target: Target, choices: Choices) -> Query | None:
 
 
 def _of_entry(policies: Sequence[Policy], by: str) -> Declared:
-    return next(Declared(r.action, r.by) for policy in policies for r in policy.rules if r.by == by)
+    return next(said(policy, rule) for policy in policies for rule in policy.rules if rule.by == by)
 
 
 def _finished(check: Check, seen: Counter[str], inputs: Inputs, again: int) -> Check:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from probe.alert import Canary
 from probe.documents import Arrival, Attempt, Calibration, Vantage
 from probe.model import (
     Action,
@@ -150,3 +151,4 @@ class Report:
     summary: Summary
     problems: tuple[str, ...] = ()  # what was wrong with the evidence
     notes: tuple[str, ...] = ()
+    canary: Canary | None = None  # of a scheduled run: what changed since the last known good one

@@ -10,6 +10,7 @@ from probe.errors import UserError
 from probe.model import Policy
 from probe.policies import clawpinch, docker, native, openclaw
 from probe.policies.includes import resolve_includes
+from probe.policies.lines import located
 from probe.policies.text import Document, parse_document, table
 
 
@@ -49,4 +50,4 @@ def parse_policy(path: str, text: str, context: Context, dialect: str | None = N
         raise UserError(
             f"{path}: no known policy dialect (known: {', '.join(DIALECTS)}; --dialect forces one)",
         )
-    return tuple(DIALECTS[name].parse(document, context) for name in names)
+    return tuple(located(DIALECTS[name].parse(document, context), document, text) for name in names)
