@@ -275,6 +275,7 @@ class Vantage:
     no_new_privs: bool | None = None
     seccomp: str | None = None
     container: str | None = None
+    container_id: str | None = None  # the first twelve digits, where an engine's own paths show it
     # Networks that are reached without a router, as CIDR; None where the kernel does not tell.
     on_link: tuple[str, ...] | None = None
     landlock_abi: int | None = None  # 0: this kernel has none

@@ -15,7 +15,7 @@ from probe.farend import Reply
 from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, is_doubted, passes, refused_itself
 from probe.model import Action, Channel, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict, Via
 from probe.paths import survey
-from probe.policies.decide import combined_default, decide
+from probe.policies.decide import combined_default, decide, default_of
 from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
 from probe.signs import who
 from probe.support import support
@@ -64,6 +64,8 @@ def judge(
             sources=tuple(policy.source for policy in plan.policies),
             default=combined_default(plan.policies),
             rules=tuple(rule for policy in plan.policies for rule in policy.rules),
+            defaults=tuple(map(default_of, plan.policies)),
+            dns=tuple(policy.dns for policy in plan.policies if policy.dns is not None),
         ),
         baseline=against_observed(plan.baseline, results),
         results=results,

@@ -213,6 +213,7 @@ class Rule:
     cidr: str | None = None
     ports: tuple[int, ...] = ()
     protocol: Transport | None = None
+    path: str | None = field(default=None, compare=False)
     line: int | None = field(default=None, compare=False)
 
 
@@ -224,6 +225,7 @@ class DnsRules:
     by: str
     resolvers: tuple[str, ...] = ()
     allow: tuple[str, ...] | None = None  # domain patterns; None = the domains that the rules allow
+    path: str | None = field(default=None, compare=False)
     line: int | None = field(default=None, compare=False)
 
 

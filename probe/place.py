@@ -101,6 +101,23 @@ def _by_group(text: str) -> str | None:
     return None
 
 
+# Docker and podman bind a file of the container's own folder to /etc/hostname; control groups carry the id elsewhere.
+_ID = re.compile(r"[/-](?:containers|overlay-containers|libpod|docker|crio|containerd)[/-]([0-9a-f]{64})\b")
+_POD = re.compile(r"/kubepods\S*?/(?:cri-containerd-|crio-)?([0-9a-f]{64})\b")
+
+
+def container_id(read: Read) -> str | None:
+    """The first twelve digits of this container's id, as engines show it; None where no path tells it."""
+    for path in ("/proc/self/mountinfo", "/proc/self/cgroup", "/proc/1/cgroup"):
+        text = read(path) or ""
+        # Only the mount of this container's own /etc/hostname: a host's table has those of all of its containers.
+        if path.endswith("mountinfo"):
+            text = "\n".join(line for line in text.splitlines() if line.split(" ")[4:5] == ["/etc/hostname"])
+        if found := _ID.search(text) or _POD.search(text):
+            return found[1][:12]
+    return None
+
+
 # --- unix sockets -----------------------------------------------------------------------------------------------------
 
 # Each is a way out: an engine or a bus that acts for whoever connects, a name service, a display.

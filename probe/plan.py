@@ -221,7 +221,7 @@ def _query(spec: CheckSpec, target: Target, choices: Choices) -> Query | None:
 
 
 def _of_entry(policies: Sequence[Policy], by: str) -> Declared:
-    return next(said(policy, rule) for policy in policies for rule in policy.rules if rule.by == by)
+    return next(said(rule) for policy in policies for rule in policy.rules if rule.by == by)
 
 
 def _finished(check: Check, seen: Counter[str], inputs: Inputs, again: int) -> Check:

@@ -10,6 +10,7 @@ from probe.model import (
     Channel,
     Declared,
     Destination,
+    DnsRules,
     EnforcerKind,
     Grade,
     HttpRequest,
@@ -32,6 +33,8 @@ class PolicySummary:
     sources: tuple[Source, ...]
     default: Action
     rules: tuple[Rule, ...]
+    defaults: tuple[Declared, ...] = ()  # each layer's own, with where it stands
+    dns: tuple[DnsRules, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def look(read: Read | None = None, environ: Mapping[str, str] | None = None, ask
         no_new_privs=_flag(status.get("NoNewPrivs")),
         seccomp=seccomp,
         container=place.container(read, environ),
+        container_id=place.container_id(read),
         on_link=None if ways is None else surroundings.near(ways),
         # Only where it is certain that no filter stands in the way: one may end the whole process for a call that it
         # does not know, and the fact is not worth the run. A `seccomp` that cannot be read is not certain.

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from probe.model import Outcome, Purpose, Verdict
+from probe import naming
+from probe.model import Purpose, Verdict
 from probe.report import Observed, Report, Result
 from reports.style import clean
 
@@ -32,33 +33,14 @@ def rows(report: Report) -> list[Result]:
     return sorted(shown, key=lambda result: ORDER.index(result.verdict))
 
 
-# Techniques that take another way than a plain socket of their channel.
-_WAYS = {
-    "udp_unconnected": "unconnected",
-    "tcp_fastopen": "fast open",
-    "mptcp_connect": "MPTCP",
-    "source_port": "from port 53",
-    "raw_syn": "raw SYN",
-}
-
-
 def path(result: Result) -> str:
     """`tcp 192.0.2.1:443`, with the question where there is one, and the way where it is no plain socket."""
-    question = f" {result.query.type} over {result.query.transport.value}" if result.query else ""
-    way = f" {_WAYS[result.technique]}" if result.technique in _WAYS else ""
-    return clean(f"{result.channel.value} {result.destination}{question}{way}").replace("{token}", "NONCE")
+    return clean(naming.path_of(result))
 
 
 def observed(seen: Observed) -> str:
     """`rejected by router 10.0.0.1`."""
-    word = seen.outcome.value
-    if seen.enforcer is None or seen.outcome in (Outcome.REACHED, Outcome.NO_ROUTE):
-        return word  # the word says it already
-    if seen.enforcer.kind == "unknown":
-        return f"{word} after hop {seen.enforcer.hop}" if seen.enforcer.hop and seen.outcome is Outcome.SILENT else word
-    at = f" {seen.enforcer.address}" if seen.enforcer.address else ""
-    at = at or (f" at hop {seen.enforcer.hop}" if seen.enforcer.hop else "")
-    return clean(f"{word} by {seen.enforcer.kind.value.replace('_', ' ')}{at}")
+    return clean(naming.observed(seen))
 
 
 def reasons(results: Sequence[Result]) -> list[tuple[Verdict, list[Result]]]:

@@ -24,7 +24,9 @@ SLOWEST = 0.1
 MOST_HOPS = 30  # a walk goes no farther
 
 
-def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in this order."""
+
     def apply(function: F) -> F:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -53,7 +55,7 @@ class Rate(Finite):
         return number
 
 
-policy_options = _stack(
+policy_options = stack(
     click.option("--policy", "policies", multiple=True, metavar="FILE", help="A declared policy; several are layers."),
     click.option("--dialect", metavar="NAME", help="Force the dialect: native, openclaw, clawpinch, docker."),
     click.option(
@@ -63,7 +65,7 @@ policy_options = _stack(
     ),
 )
 
-scenario_options = _stack(
+scenario_options = stack(
     click.option("--scenario", "scenarios", multiple=True, metavar="ID", help="Only these (default: all)."),
     click.option("--control", "controls", multiple=True, metavar="HOST:PORT[/udp]",
                  help="An allowed destination that must work."),
@@ -95,7 +97,7 @@ scenario_options = _stack(
     click.option("--plan-out", metavar="FILE", help="Write the plan as JSON."),
 )  # fmt: skip
 
-output_options = _stack(
+output_options = stack(
     click.option("--format", "form", default="table", show_default=True, metavar="NAME",
                  help="table, json, jsonl or markdown, on stdout."),
     click.option("-o", "--output", "outputs", multiple=True, metavar="FILE",

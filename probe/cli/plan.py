@@ -12,7 +12,7 @@ from probe import latch
 from probe.cli.far import from_url
 from probe.cli.options import check_writable, policy_options, scenario_options
 from probe.cli.planning import Request, plan_for
-from probe.cli.run import write_plan
+from probe.cli.running import write_plan
 from probe.codec import encode, to_line
 from probe.documents import Check, Plan
 from probe.errors import UserError

@@ -1,71 +1,17 @@
 """`egress-probe run`: plan, attempt, judge, print."""
 
-import functools
-import os
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
 import click
-import trio
 
-from probe import latch
-from probe.cli.far import TOKEN_VARIABLE, FarSide, far_end
-from probe.cli.options import (
-    Finite,
-    check_outputs,
-    check_writable,
-    output_options,
-    policy_options,
-    print_report,
-    scenario_options,
-)
-from probe.cli.planning import Request, plan_for
-from probe.cli.progress import Progress
-from probe.codec import encode, to_line
-from probe.documents import Evidence, FarEnd, Orders, Plan
-from probe.errors import UserError, first_user_error
-from probe.evidence import Reader
-from probe.farclient import GRACE, wait_and_read
-from probe.files import write_text
-from probe.judge import IN_PLACE, Shipped, judge
-from probe.orders import make_orders
-from probe.run import Ended, Sink, run_in_place, run_process
-from probe.shipping import cache, ship
-from probe.shipping.archive import Archive
-from probe.targets import Launch, launch
-from probe.tokens import new_key
-
-# Seconds beyond its budget and the grace for which a run stays registered at the collector.
-_GRACE = 120.0
+from probe.cli.options import check_outputs, output_options, print_report
+from probe.cli.running import check_files, perform, run_options
 
 
 @click.command(short_help="Try the paths and judge them.")
-@policy_options
-@scenario_options
-@click.option("--evidence-out", metavar="FILE", help="Write the raw evidence, one JSON line per check.")
-@click.option("--arrivals-out", metavar="FILE", help="Write what the collector saw, for `judge --arrivals`.")
-@click.option(
-    "--grace",
-    type=Finite(0, 86_400),
-    default=GRACE,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long late arrivals at the collector are waited for.",
-)
-@click.option(
-    "--collector-token-file",
-    metavar="FILE",
-    help="The collector's bearer token (default: the variable EGRESS_PROBE_COLLECTOR_TOKEN).",
-)
-@click.option("--via", metavar="TARGET", help="Run the agent inside a sandbox: docker:CONTAINER, bwrap, srt … (below).")
-@click.option("--python", default=ship.PYTHON, show_default=True, help="The Python inside (3.11 or newer).")
+@run_options
 @output_options
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
-def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None, evidence_out: str | None,
-        arrivals_out: str | None, grace: float, via: str | None, python: str, command: tuple[str, ...],
-        collector: str | None, collector_token_file: str | None, **options: Any) -> int:  # fmt: skip
+def run(form: str, outputs: tuple[str, ...], fail_on: str, **options: Any) -> int:
     """Try the planned paths from inside this sandbox, and say for each whether the declared policy holds.
 
     \b
@@ -90,117 +36,8 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, plan_out: str | None,
     proven was not.
     """
     check_outputs(form, outputs)
-    for path in (plan_out, evidence_out, arrivals_out):
-        if path is not None:
-            check_writable(path)
-    forbid = latch.from_environment(os.environ)
-    launcher = _launcher(via, command)
-    if launcher is None and python != ship.PYTHON:
-        raise UserError(f"--python {python}: there is no launcher whose Python it could be (--via, or -- COMMAND)")
-    if launcher is None:
-        latch.check(forbid)  # a launcher may lead elsewhere: there the agent itself checks, before its first packet
-    far = None if collector is None else far_end(collector, collector_token_file, os.environ)
-    if arrivals_out is not None and far is None:
-        raise UserError(f"--arrivals-out {arrivals_out}: there is no --collector whose arrivals could be written")
-    plan = plan_for(Request(**options, collector=far.collector if far else None))
-    if plan_out is not None:
-        write_plan(plan, plan_out)
-    key = new_key()
-    if far is not None:
-        far.client.register(plan.run_id, key, plan.budget.seconds + grace + _GRACE, far.collector)
-    copy = EvidenceFile(evidence_out)
-    orders, shipped = make_orders(plan, key, forbid), IN_PLACE
-    if launcher is None:
-        evidence = _attempt(plan, orders, copy, functools.partial(run_in_place, orders))
-    else:
-        agent = cache.get()
-        # Of a command line of the user's only its first word: the others may hold secrets.
-        shipped = Shipped(via or command[0], agent.sha256)
-        evidence = _attempt(plan, orders, copy, functools.partial(_launched, launcher, python, agent, orders))
-    seen = None if far is None else _await_arrivals(key, far, grace)
-    status = print_report(judge(plan, evidence, fail_on, seen, shipped), form, outputs)
-    if arrivals_out is not None:
-        write_text(arrivals_out, to_line(seen) + "\n", private=True)
-    copy.check()
+    check_files(options)
+    report, finish = perform(options, fail_on)
+    status = print_report(report, form, outputs)
+    finish()
     return status
-
-
-def _await_arrivals(key: bytes, far: FarSide, grace: float) -> FarEnd:
-    if sys.stderr.isatty():
-        click.echo(f"waiting {grace:g} s for late arrivals at the collector …", err=True)
-    return wait_and_read(far.client, key, grace)
-
-
-class EvidenceFile:
-    """Evidence lines as they come. A disk that fills up must not cost the report: it is said afterwards."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._problem: OSError | None = None
-        self._file: TextIO | None = None
-        if path is not None:
-            try:
-                self._file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed by write or close
-            except OSError as error:
-                raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-
-    def write(self, line: str) -> None:
-        """One line."""
-        if self._file is not None:
-            self._guarded(lambda file: file.write(line + "\n"))
-
-    def check(self) -> None:
-        """Close. Raises UserError if something was not written."""
-        if self._file is not None:
-            self._guarded(lambda file: file.close())
-        if self._problem is not None:
-            raise UserError(f"{self._path}: cannot be written: {self._problem.strerror}")
-
-    def _guarded(self, act: Callable[[TextIO], object]) -> None:
-        assert self._file is not None
-        try:
-            act(self._file)
-        except OSError as error:
-            self._problem = error
-            with suppress(OSError):
-                self._file.close()
-            self._file = None
-
-
-def write_plan(plan: Plan, path: str) -> None:
-    """The plan as JSON."""
-    import json
-
-    write_text(path, json.dumps(encode(plan), indent=1) + "\n")
-
-
-def _launcher(via: str | None, command: tuple[str, ...]) -> Launch | None:
-    """What starts the agent; None: it runs in place. Raises UserError."""
-    if via is not None:
-        return launch(via, command)
-    return Launch(command) if command else None
-
-
-def _attempt(plan: Plan, orders: Orders, copy: EvidenceFile, play: Callable[[Sink], Ended | None]) -> Evidence:
-    reader = Reader(plan)
-    with Progress(len(orders.orders), sys.stderr) as progress:
-
-        def sink(line: str) -> bool:
-            more = reader.feed(line)
-            progress.line(line)
-            copy.write(line)
-            return more
-
-        try:
-            ended = play(sink)
-        except BaseExceptionGroup as group:
-            raise first_user_error(group) or group from None
-    if ended is not None:
-        reader.explain(ended.problem())
-    return reader.done()
-
-
-def _launched(launcher: Launch, python: str, agent: Archive, orders: Orders, sink: Sink) -> Ended:
-    """The collector's bearer token stays outside: the collector is a witness against the inside."""
-    words = launcher.command(ship.argv(python))
-    return trio.run(run_process, words, orders, sink, ship.payload(agent), TOKEN_VARIABLE, launcher.cleanup)

@@ -59,27 +59,28 @@ def _one(policy: Policy, destination: Destination, channel: Channel, query: Quer
     if destination.via is Via.PROXY and policy.source.dialect in _SAY_NOTHING_OF_PROXIES:
         by = f"{policy.default_by} (what goes through a proxy, it does not declare)"
         return Declared(Action.UNDECLARED, by, policy.source.path, policy.default_line)
-    return _first(policy, destination, _TRANSPORT.get(channel)) or _default(policy)
+    return _first(policy, destination, _TRANSPORT.get(channel)) or default_of(policy)
 
 
-def _default(policy: Policy) -> Declared:
+def default_of(policy: Policy) -> Declared:
+    """What a policy says where no rule does."""
     return Declared(policy.default, policy.default_by, policy.source.path, policy.default_line)
 
 
-def said(policy: Policy, rule: Rule) -> Declared:
-    """What one rule of `policy` says."""
-    return Declared(rule.action, rule.by, policy.source.path, rule.line)
+def said(rule: Rule) -> Declared:
+    """What one rule says."""
+    return Declared(rule.action, rule.by, rule.path, rule.line)
 
 
-def _by_dns(policy: Policy, dns: DnsRules, action: Action) -> Declared:
-    return Declared(action, dns.by, policy.source.path, dns.line)
+def _by_dns(dns: DnsRules, action: Action) -> Declared:
+    return Declared(action, dns.by, dns.path, dns.line)
 
 
 def _first(policy: Policy, destination: Destination, transport: Transport | None) -> Declared | None:
     for action in (Action.DENY, Action.ALLOW):  # deny wins whatever the order
         for rule in policy.rules:
             if rule.action is action and matches(rule, destination, transport):
-                return said(policy, rule)
+                return said(rule)
     return None
 
 
@@ -107,7 +108,7 @@ def _dns(policy: Policy, destination: Destination, query: Query) -> Declared:
     if policy.dns is None:
         return _dns_absent(policy, query)
     if policy.dns.policy != "restricted":
-        return _by_dns(policy, policy.dns, Action.ALLOW if policy.dns.policy == "open" else Action.DENY)
+        return _by_dns(policy.dns, Action.ALLOW if policy.dns.policy == "open" else Action.DENY)
     return _dns_restricted(policy, policy.dns, destination, query)
 
 
@@ -116,8 +117,8 @@ def _dns_absent(policy: Policy, query: Query) -> Declared:
     if query.type in ("A", "AAAA") and query.resolver is DnsResolver.SYSTEM:
         rule = _allowing(policy, query.name)
         if rule is not None:
-            return said(policy, rule)
-    return _default(policy)
+            return said(rule)
+    return default_of(policy)
 
 
 def _dns_restricted(policy: Policy, dns: DnsRules, destination: Destination, query: Query) -> Declared:
@@ -127,14 +128,14 @@ def _dns_restricted(policy: Policy, dns: DnsRules, destination: Destination, que
     else:
         named = _allowing(policy, query.name) is not None
     if not named:
-        return _by_dns(policy, dns, Action.DENY)
+        return _by_dns(dns, Action.DENY)
     if query.resolver is DnsResolver.EXPLICIT:
-        return _by_dns(policy, dns, Action.ALLOW if destination.address in dns.resolvers else Action.DENY)
+        return _by_dns(dns, Action.ALLOW if destination.address in dns.resolvers else Action.DENY)
     if dns.resolvers:
         # Whether the system's resolver is one of the listed ones is seen only inside.
         by = f"{dns.by}: resolvers are listed, and the system's may be another"
-        return Declared(Action.UNDECLARED, by, policy.source.path, dns.line)
-    return _by_dns(policy, dns, Action.ALLOW)
+        return Declared(Action.UNDECLARED, by, dns.path, dns.line)
+    return _by_dns(dns, Action.ALLOW)
 
 
 def _allowing(policy: Policy, name: str) -> Rule | None:

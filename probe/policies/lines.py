@@ -25,13 +25,11 @@ _TOKEN = re.compile(
 
 
 def located(policy: Policy, document: Document, text: str) -> Policy:
-    """`policy` with the line of every rule. A rule's `by` starts with its file's name and its key.
+    """`policy` with file and line of every rule. A rule's `by` starts with its file's name and its key.
 
     An `$include` may have moved keys from other files: then no line is told.
     """
-    if "$include" in text:
-        return policy
-    lines = _READERS[document.syntax](document.tree, text)
+    lines = {} if "$include" in text else _READERS[document.syntax](document.tree, text)
 
     def line(by: str) -> int | None:
         words = by.removeprefix(f"{document.name}: ").split(" ")
@@ -40,8 +38,8 @@ def located(policy: Policy, document: Document, text: str) -> Policy:
 
     return replace(
         policy,
-        rules=tuple(replace(rule, line=line(rule.by)) for rule in policy.rules),
-        dns=None if policy.dns is None else replace(policy.dns, line=line(policy.dns.by)),
+        rules=tuple(replace(rule, path=document.path, line=line(rule.by)) for rule in policy.rules),
+        dns=None if policy.dns is None else replace(policy.dns, path=document.path, line=line(policy.dns.by)),
         default_line=line(policy.default_by),
     )
 
