@@ -87,6 +87,15 @@ def block_of(address: str) -> str:
     return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 
+def known_block(address: str | None) -> str | None:
+    """The same; None for what is no address, which a stored report may hold."""
+    try:
+        ip_address(address or "")
+    except ValueError:
+        return None
+    return block_of(address or "")
+
+
 def random_public(count: int, seed: str) -> tuple[str, ...]:
     """`count` different global unicast IPv4 addresses, the same for the same `seed`."""
     draw = random.Random(seed)

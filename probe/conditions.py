@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import NamedTuple
 
-from probe.addresses import block_of
+from probe.addresses import known_block
 from probe.documents import Vantage
 from probe.model import Action, Declared, DnsRules, EnforcerKind, Outcome, Purpose, Rule, Verdict
 from probe.naming import observed, path_of
@@ -81,7 +81,7 @@ def _rows(report: Report) -> Iterator[_Said]:
                 seen=observed(row.observed),
                 why=row.why,
                 address=address,
-                cidr=block_of(address) if address else None,
+                cidr=known_block(address),
             )
             yield _Said(f"row:{row.id}", word(row), about)
 
@@ -177,7 +177,7 @@ def _vantage(seen: Vantage) -> Iterator[_Said]:
         "IPv6": _global(seen, 6),
         "resolvers": ", ".join(seen.resolvers) or "none",
         "proxies": ", ".join(seen.proxies) or "none",
-        "event loop": "none" if seen.event_loop else "there",
+        "event loop": "cannot start" if seen.event_loop else "starts",
     }
     for name, value in one.items():
         yield _Said(f"vantage:{name}", value, About(name))

@@ -14,6 +14,7 @@ from probe.documents import Check, Evidence, FarEnd, Plan, Record, Vantage
 from probe.farend import Reply
 from probe.knowledge import Group, Knowledge, Seen, gather, group_name, group_of, is_doubted, passes, refused_itself
 from probe.model import Action, Channel, Declared, EnforcerKind, Grade, Outcome, Purpose, Verdict, Via
+from probe.naming import met_no_interception
 from probe.paths import survey
 from probe.policies.decide import combined_default, decide, default_of
 from probe.report import REPORT_SCHEMA, Enforcer, Observed, PolicySummary, Report, Result, RunInfo, Summary, Tool
@@ -277,9 +278,8 @@ def _exit_code(summary: Summary, results: Sequence[Result], fail_on: str, comple
 
 
 def _is_open(result: Result) -> bool:
-    """Whether something that should be proven was not. Who looks for an interception and meets none wants no proof."""
-    looked = result.purpose is Purpose.BOUNDARY and result.observed.outcome is not Outcome.INTERCEPTED
-    return result.verdict is Verdict.UNPROVEN and not looked
+    """Whether something that should be proven was not."""
+    return result.verdict is Verdict.UNPROVEN and not met_no_interception(result)
 
 
 def _entry_not_run(results: Sequence[Result]) -> bool:

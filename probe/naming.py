@@ -5,7 +5,7 @@ The words may hold what a stranger wrote: whoever prints them cleans them.
 
 from typing import Final
 
-from probe.model import Outcome
+from probe.model import Outcome, Purpose
 from probe.report import Observed, Result
 
 # Techniques that take another way than a plain socket of their channel.
@@ -35,3 +35,8 @@ def observed(seen: Observed) -> str:
     at = f" {seen.enforcer.address}" if seen.enforcer.address else ""
     at = at or (f" at hop {seen.enforcer.hop}" if seen.enforcer.hop else "")
     return f"{word} by {seen.enforcer.kind.value.replace('_', ' ')}{at}"
+
+
+def met_no_interception(result: Result) -> bool:
+    """Whether it looked for an interception and met none: nobody wants a proof of that."""
+    return result.purpose is Purpose.BOUNDARY and result.observed.outcome is not Outcome.INTERCEPTED

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from probe.report import Report
-from reports import json, jsonl, markdown, table
+from reports import clawpinch, csv, json, jsonl, junit, markdown, sarif, table
 from reports.style import Style
 
 FORMATS: dict[str, Callable[[Report, Style], str]] = {
@@ -11,6 +11,19 @@ FORMATS: dict[str, Callable[[Report, Style], str]] = {
     "json": json.render,
     "jsonl": jsonl.render,
     "markdown": markdown.render,
+    "sarif": sarif.render,
+    "junit": junit.render,
+    "csv": csv.render,
+    "clawpinch": clawpinch.render,
 }
 
-SUFFIXES = {".txt": "table", ".json": "json", ".jsonl": "jsonl", ".md": "markdown"}
+# `.json` is our own; what other tools read as JSON is chosen by --format.
+SUFFIXES = {
+    ".txt": "table",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".md": "markdown",
+    ".sarif": "sarif",
+    ".xml": "junit",
+    ".csv": "csv",
+}

@@ -5,7 +5,7 @@ For log pipelines: every line can be told from a breach by itself.
 
 import json
 
-from probe.addresses import block_of
+from probe.addresses import known_block
 from probe.codec import encode
 from probe.report import Report
 from reports.style import Style
@@ -16,7 +16,7 @@ def render(report: Report, style: Style) -> str:  # noqa: ARG001 - every format 
     tag = {"schema": report.schema, "probe_type": report.run.probe_type, "run_id": report.run.id}
     lines = []
     for result in report.results:
-        address = result.destination.address
-        lines.append({**tag, "kind": "result", "cidr": block_of(address) if address else None, **encode(result)})
+        cidr = known_block(result.destination.address)
+        lines.append({**tag, "kind": "result", "cidr": cidr, **encode(result)})
     lines.append({**tag, "kind": "summary", "complete": report.complete, **encode(report.summary)})
     return "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in lines)

@@ -19,10 +19,19 @@ def render(report: Report, style: Style) -> str:  # noqa: ARG001 - every format 
         f"Policy: {_text(words.policy_line(report))}",
         *(f"Note: {_text(note)}" for note in report.notes),
         *(f"Problem: {_text(problem)}" for problem in report.problems),
+        _changes(report),
         _baseline(report),
         _matrix(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _changes(report: Report) -> str:
+    canary = report.canary
+    if canary is None or canary.reference is None:
+        return ""
+    lines = [f"- {_text(change.line)}" for change in canary.changes] or ["nothing"]
+    return "\n".join([f"## {_text(words.since(canary.reference))}", "", *lines])
 
 
 def _baseline(report: Report) -> str:

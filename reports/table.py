@@ -18,13 +18,19 @@ _COLOUR = {
     Verdict.CONFORMS: ("green",),
 }
 _SEVERITY = {Severity.CRITICAL: ("bold", "red"), Severity.WARN: ("yellow",), Severity.INFO: ("dim",), Severity.OK: ()}
+_CHANGE: dict[str, tuple[str, ...]] = {
+    "leak": ("bold", "red"),
+    "opened": ("red",),
+    "closed": ("yellow",),
+    "blind": ("yellow",),
+}
 _MOST_NAMED = 4
 
 
 def render(report: Report, style: Style) -> str:
     """The report as text, without trailing blanks."""
-    parts = [_head(report, style), _baseline(report, style), _matrix(report, style), _reasons(report, style),
-             _summary(report, style)]  # fmt: skip
+    parts = [_head(report, style), _changes(report, style), _baseline(report, style), _matrix(report, style),
+             _reasons(report, style), _summary(report, style)]  # fmt: skip
     text = "\n\n".join(part for part in parts if part)
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
@@ -36,6 +42,19 @@ def _head(report: Report, style: Style) -> str:
         *(f"Note: {clean(note)}" for note in report.notes),
     ]
     return "\n".join(_wrapped(line, style) for line in lines)
+
+
+def _changes(report: Report, style: Style) -> str:
+    """Of a scheduled run: what is new since the last known good one."""
+    canary = report.canary
+    if canary is None or canary.reference is None:
+        return ""
+    title = style.paint(words.since(canary.reference), "bold")
+    lines = [
+        style.paint(_wrapped(clean(change.line, 2000), style), *_CHANGE.get(change.kind, ()))
+        for change in canary.changes
+    ]
+    return "\n".join([title, *(lines or ["nothing"])])
 
 
 def _baseline(report: Report, style: Style) -> str:
@@ -105,10 +124,7 @@ def _summary(report: Report, style: Style) -> str:
     colour = ("bold", "red") if report.summary.leak or report.summary.overblocked else ("bold", "yellow")
     colour = colour if report.summary.exit_code else ("bold", "green")
     tail = [
-        (
-            f"{words.counts(report)} · {words.self_tests(report.results)} · evidence {report.evidence} · "
-            f"exit {report.summary.exit_code}"
-        ),
+        f"{words.self_tests(report.results)} · evidence {report.evidence}",
         *([sure] if (sure := words.calibration(report)) else []),
         *(f"Problem: {clean(problem)}" for problem in report.problems),
     ]
@@ -121,5 +137,7 @@ def _summary(report: Report, style: Style) -> str:
             "",
             style.paint(words.headline(report), *colour),
             *(_wrapped(line, style) for line in tail),
+            "",
+            style.paint(words.one_line(report), *colour),
         ]
     )

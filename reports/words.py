@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from probe import naming
+from probe.alert import RunPoint
 from probe.model import Purpose, Verdict
 from probe.report import Observed, Report, Result
 from reports.style import clean
@@ -41,6 +42,17 @@ def path(result: Result) -> str:
 def observed(seen: Observed) -> str:
     """`rejected by router 10.0.0.1`."""
     return clean(naming.observed(seen))
+
+
+def why(result: Result) -> str:
+    """The row's one sentence."""
+    return result.why.replace("{token}", "NONCE")
+
+
+def place(result: Result) -> str | None:
+    """`egress-policy.toml:7`, where the line is known."""
+    declared = result.declared
+    return clean(f"{declared.path}:{declared.line}") if declared.path and declared.line else None
 
 
 def reasons(results: Sequence[Result]) -> list[tuple[Verdict, list[Result]]]:
@@ -93,6 +105,21 @@ def counts(report: Report) -> str:
     """`3 leak · 12 conforms`, without the self-tests."""
     number = Counter(result.verdict for result in rows(report))
     return " · ".join(f"{number[v]} {v.value.replace('_', ' ')}" for v in ORDER if number[v]) or "no rows"
+
+
+def since(reference: RunPoint) -> str:
+    """What a comparison is with."""
+    good = "last known good run" if reference.exit_code in (0, 3) else "last complete run"
+    return clean(f"Since the {good} ({reference.started or '?'}, {reference.id})")
+
+
+def one_line(report: Report) -> str:
+    """The whole run in a line that can be pasted anywhere."""
+    via = f" via {report.run.via}" if report.run.via else ""
+    word = headline(report).partition(":")[0]
+    return clean(
+        f"egress-probe{via}: {word} · {counts(report)} · run {report.run.id} · exit {report.summary.exit_code}"
+    )
 
 
 def _denied(report: Report) -> int:

@@ -16,7 +16,7 @@ from probe.checks.facts import HostFacts
 from probe.cli import planning
 from probe.cli.root import COMMANDS
 from probe.codec import encode
-from reports import FORMATS
+from reports import FORMATS, SUFFIXES
 from reports.style import Style
 from tests.make import Ran, command
 from tests.make import plan as empty_plan
@@ -272,8 +272,8 @@ MISTAKES: list[tuple[tuple[str, ...], str | None]] = [
     (("run", "--policy", "p.toml", "--control", "x.test:80/sctp"), "--control x.test:80/sctp: expected HOST:PORT, [IPV6]:PORT, or either with /udp"),
     (("run", "--policy", "p.toml", "--witness", "*.x.test:80"), "--witness *.x.test:80: a wildcard names no host"),
     (("run", "--policy", "p.toml", "--witness", "x_!.test:80"), "--witness x_!.test:80: 'x_!.test' is not a domain name (expected a name or \"*.\" and a name)"),
-    (("run", "--policy", "p.toml", "--format", "xml"), "--format xml: unknown format (known: table, json, jsonl, markdown)"),
-    (("run", "--policy", "p.toml", "-o", "r.xml"), "-o r.xml: unknown suffix (known: .txt .json .jsonl .md)"),
+    (("run", "--policy", "p.toml", "--format", "xml"), f"--format xml: unknown format (known: {', '.join(FORMATS)})"),
+    (("run", "--policy", "p.toml", "-o", "r.xyz"), f"-o r.xyz: unknown suffix (known: {' '.join(SUFFIXES)})"),
     (("run", "--policy", "p.toml", "-o", "no/r.json"), "no/r.json: no such folder: no"),
     (("run", "--policy", "p.toml", "--evidence-out", "no/e"), "no/e: no such folder: no"),
     (("run", "--policy", "p.toml", "--rate", "-1"), "Invalid value for '--rate': -1.0 is not in the range x>=0."),

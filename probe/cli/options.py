@@ -17,6 +17,7 @@ from probe.model import Destination, Transport
 from probe.policies.patterns import domain_pattern
 from probe.report import Report
 from probe.timing import MOST_TRIES
+from reports import FORMATS, SUFFIXES
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_RANDOM = 256
@@ -97,11 +98,15 @@ scenario_options = stack(
     click.option("--plan-out", metavar="FILE", help="Write the plan as JSON."),
 )  # fmt: skip
 
-output_options = stack(
+report_options = stack(
     click.option("--format", "form", default="table", show_default=True, metavar="NAME",
-                 help="table, json, jsonl or markdown, on stdout."),
+                 help=f"On stdout: {', '.join(FORMATS)}."),
     click.option("-o", "--output", "outputs", multiple=True, metavar="FILE",
-                 help="Also write FILE; its suffix decides: .txt .json .jsonl .md"),
+                 help=f"Also write FILE; its suffix decides: {' '.join(SUFFIXES)}"),
+)  # fmt: skip
+
+output_options = stack(
+    report_options,
     click.option("--fail-on", type=click.Choice(FAIL_ON), default="unproven",
                  show_default=True, help="What makes the exit code non-zero."),
 )  # fmt: skip
@@ -162,7 +167,6 @@ def boundary(text: str) -> str:
 
 def check_outputs(form: str, outputs: tuple[str, ...]) -> None:
     """Before anything is sent: every format is known, every file can be written. Raises UserError."""
-    from reports import FORMATS, SUFFIXES
 
     if form not in FORMATS:
         raise UserError(f"--format {form}: unknown format (known: {', '.join(FORMATS)})")
@@ -184,7 +188,6 @@ def check_writable(path: str) -> None:
 def print_report(report: Report, form: str, outputs: tuple[str, ...]) -> int:
     """On stdout and into files; gives the exit code."""
     from probe.files import write_text
-    from reports import FORMATS, SUFFIXES
     from reports.style import Style
 
     # First to stdout: a disk that is full must not cost the report.

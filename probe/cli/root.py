@@ -1,6 +1,5 @@
 """The group of commands, loaded one at a time, and the one place where errors become a line and an exit code."""
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -8,40 +7,31 @@ from collections.abc import Sequence
 import click
 
 from probe import __version__
+from probe.cli.lazy import Lazy
 from probe.errors import UserError, one_line
 
-# Command → module in probe.cli; the command object there has the command's name.
+# Command → its module; the command object there has the command's name.
 COMMANDS = {
-    "check": "check",
-    "plan": "plan",
-    "run": "run",
-    "judge": "judge",
-    "lab": "lab",
-    "collector": "collector",
-    "bundle": "bundle",
-    "skill": "skill",
-    "report": "report",
-    "scenarios": "scenarios",
+    "check": "probe.cli.check",
+    "plan": "probe.cli.plan",
+    "run": "probe.cli.run",
+    "judge": "probe.cli.judge",
+    "lab": "probe.cli.lab",
+    "collector": "probe.cli.collector",
+    "canary": "probe.cli.canary",
+    "bundle": "probe.cli.bundle",
+    "skill": "probe.cli.skill",
+    "report": "probe.cli.report",
+    "scenarios": "probe.cli.scenarios",
 }
 
 INCOMPLETE = 3
 USAGE = 2
 
 
-class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"probe.cli.{COMMANDS[cmd_name]}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-
 @click.group(
-    cls=_Lazy,
+    cls=Lazy,
+    modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with `egress-probe plan` (sends nothing), or `egress-probe lab` (sends nothing outside).",
 )

@@ -29,6 +29,7 @@ from probe.shipping import cache, ship
 from probe.shipping.archive import Archive
 from probe.targets import Launch, launch
 from probe.tokens import new_key
+from reports.style import clean
 
 # Seconds beyond its budget and the grace for which a run stays registered at the collector.
 _GRACE = 120.0
@@ -163,7 +164,9 @@ def _launcher(via: str | None, command: tuple[str, ...]) -> Launch | None:
 
 def _attempt(plan: Plan, orders: Orders, copy: EvidenceFile, play: Callable[[Sink], Ended | None]) -> Evidence:
     reader = Reader(plan)
-    with Progress(len(orders.orders), sys.stderr) as progress:
+    ordered = {order.n for order in orders.orders}
+    names = {c.n: clean(f"{c.channel.value} {c.destination}") for c in plan.checks if c.n in ordered}
+    with Progress(names, plan.budget.seconds, sys.stderr) as progress:
 
         def sink(line: str) -> bool:
             more = reader.feed(line)

@@ -1,5 +1,6 @@
 """What changed of the paths: a literal table over what held before and what holds now. Rows alike share a line."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,7 +11,7 @@ from probe.drift.moves import NEVER, NONE, Move, about_of, state
 
 # (before, now) → the kind of change, and what is said of the rows. Without an entry: nothing is said.
 # A row that is new came with a policy entry or a scenario; only if it leaks is that news.
-_TOLD: Final[dict[tuple[str, str], tuple[Kind, str]]] = {
+TOLD: Final[dict[tuple[str, str], tuple[Kind, str]]] = {
     **{(was, LEAK): ("leak", "got out") for was in (NONE, NEVER, UNKNOWN, OPEN, CLOSED, BLOCKED)},
     (LEAK, CLOSED): ("closed", "no longer got out"),
     # Still open, but the declaration says otherwise now: the policy's own change has a line too.
@@ -36,22 +37,33 @@ _TOLD: Final[dict[tuple[str, str], tuple[Kind, str]]] = {
 def tell(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
     groups: dict[tuple[Kind, str, str | None, str | None], list[Move]] = {}
     for move in found:
-        told = _TOLD.get((state(move.before), state(move.now)))
+        told = TOLD.get((state(move.before), state(move.now)))
         if told is not None:
-            groups.setdefault((*told, move.before, move.now), []).append(move)
+            groups.setdefault((*told, _whoever(move.before), _whoever(move.now)), []).append(move)
     return [_row_line(kind, phrase, same, about) for (kind, phrase, _, _), same in groups.items()]
+
+
+def _whoever(word: str | None) -> str | None:
+    """Without the address: the same router has one for IPv4 and one for IPv6."""
+    return None if word is None else re.sub(r" [0-9a-f.:]*[.:][0-9a-f.:]*$", "", word)
+
+
+def _shared(words: Sequence[str | None]) -> str | None:
+    """A word that all have; of words that differ in the address only, without it."""
+    return words[0] if len(set(words)) == 1 else _whoever(words[0])
 
 
 def _row_line(kind: Kind, phrase: str, same: Sequence[Move], about: Mapping[str, About]) -> Change:
     rows = [about_of(move, about) for move in same]
     line = f"{_LOUD.get(kind, kind)}: {_named(rows)} {phrase if len(rows) == 1 else _plural(phrase)}"
-    detail = _detail(kind, same[0], rows[0])
+    before, now = _shared([move.before for move in same]), _shared([move.now for move in same])
+    detail = _detail(kind, Move(same[0].key, before, now), rows[0])
     return Change(
         kind=kind,
         line=line + (f" ({detail})" if detail else ""),
         paths=tuple(move.key.removeprefix("row:") for move in same),
-        before=same[0].before,
-        after=same[0].now,
+        before=before,
+        after=now,
         cidrs=tuple(sorted({row.cidr for row in rows if row.cidr})),
     )
 

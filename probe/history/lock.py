@@ -1,0 +1,47 @@
+"""One canary at a time: a lock that ends with its process, however that ends."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from probe.errors import UserError
+from probe.history.schema import lock_path
+
+
+class BusyError(UserError):
+    """Another run of the same canary is going on: this one proved nothing."""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the history at `path`. Raises BusyError, UserError."""
+    where = lock_path(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be opened: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.pread(file, 100, 0).decode("ascii", "replace").strip() or "somebody"
+            raise BusyError(f"{path}: another run of this canary is going on ({who})") from None
+        except OSError as error:
+            raise UserError(f"{where}: cannot be locked: {error.strerror}") from None
+        _sign(file)
+        yield
+    finally:
+        os.close(file)
+
+
+def _sign(file: int) -> None:
+    """Who holds it, for the message of the other one; the lock itself needs no bytes."""
+    try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode(), 0)
+    except OSError:
+        return  # a full disk

@@ -1,0 +1,76 @@
+"""What is still to be told: it lies beside the runs until a channel took it, or goes to the dead letters' file."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from probe.alert import Alert
+from probe.codec import decode, encode, parse_json
+from probe.history.store import History
+
+MOST_TRIES: Final = 10  # deliveries, at most one per run
+
+
+class Pending(NamedTuple):
+    """One alert that one channel has not taken yet."""
+
+    number: int
+    alert: Alert
+    channel: str
+    tries: int
+
+
+def pending(history: History) -> list[Pending]:
+    """Oldest first."""
+    rows = history.rows(
+        "SELECT a.id, a.alert, d.channel, d.tries FROM deliveries d JOIN alerts a ON a.id = d.alert ORDER BY a.id"
+    )
+    return [
+        Pending(number, decode(Alert, parse_json(text, str(history.path))), channel, tries)
+        for number, text, channel, tries in rows
+    ]
+
+
+def dead_letters(path: Path) -> Path:
+    """The file beside the history that holds what no channel took."""
+    return Path(f"{path}.dead-letters.jsonl")
+
+
+def buried(path: Path) -> int:
+    """How many dead letters there are."""
+    try:
+        with dead_letters(path).open("rb") as file:
+            return sum(1 for _ in file)
+    except OSError:
+        return 0
+
+
+def settle(history: History, delivered: Sequence[Pending], failed: Mapping[Pending, tuple[str, bool]], now: str) -> int:
+    """Note what was delivered and what failed (its words, and whether it may be tried again); how many gave up.
+
+    What gives up is in the dead letters' file before it leaves the history. Raises OSError, sqlite3.Error.
+    """
+    given_up = {p: words for p, (words, again) in failed.items() if not again or p.tries + 1 >= MOST_TRIES}
+    if given_up:
+        bury(dead_letters(history.path), given_up, now)
+    with history.writing() as database:
+        gone = [(p.number, p.channel) for p in (*delivered, *given_up)]
+        database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", gone)
+        kept = [(words, p.number, p.channel) for p, (words, _) in failed.items() if p not in given_up]
+        database.executemany("UPDATE deliveries SET tries = tries + 1, error = ? WHERE alert = ? AND channel = ?", kept)
+    return len(given_up)
+
+
+def bury(path: Path, given_up: Mapping[Pending, str], now: str) -> None:
+    """Append to the dead letters, on disk when this returns. Raises OSError."""
+    lines = [
+        json.dumps({"time": now, "channel": p.channel, "error": words, "tries": p.tries + 1, "alert": encode(p.alert)})
+        for p, words in given_up.items()
+    ]
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as out:
+        out.write("".join(line + "\n" for line in lines))
+        out.flush()
+        os.fsync(out.fileno())

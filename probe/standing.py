@@ -1,0 +1,98 @@
+"""Reading a history back: a stored report beside the one before it, a timeline, and how a canary stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from probe.alert import Canary, RunPoint
+from probe.codec import DecodeError, decode, parse_json
+from probe.conditions import LEAK, UNKNOWN, conditions
+from probe.drift import compare
+from probe.drift.moves import sort_of, state
+from probe.errors import UserError
+from probe.history.outbox import buried
+from probe.history.store import History, Memory, Run
+from probe.report import Report
+
+
+def stored_report(history: History, run: Run) -> Report:
+    """A report of the history. Raises UserError."""
+    try:
+        return decode(Report, parse_json(history.report(run), f"{history.path}: run {run.number}"))
+    except DecodeError as error:
+        raise UserError(f"{history.path}: run {run.number}: {error}") from None
+
+
+def point(run: Run) -> RunPoint:
+    """A run as timelines show it."""
+    return RunPoint(run.run_id or f"#{run.number}", stamp(run.started), run.exit_code)
+
+
+def stamp(moment: float) -> str:
+    """Seconds since 1970 as RFC 3339."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def compared(report: Report, history: History, run: Run, name: str) -> Report:
+    """A stored report, compared with the last known good run before it. Raises UserError."""
+    before = history.reference(run.number)
+    if before is None:
+        return replace(report, canary=Canary(name))
+    old = stored_report(history, before)
+    changes = compare(conditions(old), conditions(report))
+    verdicts = {row.id: row.verdict for row in old.results}
+    return replace(report, canary=Canary(name, point(before), verdicts, changes))
+
+
+def with_timeline(report: Report, history: History, runs: Sequence[Run], name: str) -> Report:
+    """A stored report with the runs around it. Raises UserError."""
+    canary = report.canary or Canary(name)
+    points = tuple(point(run) for run in runs)
+    return replace(report, canary=replace(canary, runs=points, timeline=history.timeline(runs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a canary stands. `leaking`, `blind`: paths in words, as they were last told."""
+
+    name: str
+    runs: int
+    bytes: int
+    last: Run | None
+    good: Run | None
+    leaking: tuple[str, ...]
+    blind: tuple[str, ...]
+    undelivered: int
+    error: str | None  # of the oldest undelivered alert
+    dead_letters: int
+    exits: dict[int, int]  # exit code → runs
+    alerts: dict[str, int]  # kind → alerts
+
+
+def standing(history: History, name: str) -> Standing:
+    """From the history and the dead letters beside it. Raises UserError."""
+    last = history.runs(1)
+    good = history.reference()
+    memory = history.memory()
+    waiting = history.rows("SELECT error FROM deliveries ORDER BY alert")
+    return Standing(
+        name=name,
+        runs=int(history.rows("SELECT count(*) FROM runs")[0][0]),
+        bytes=history.path.stat().st_size,
+        last=last[0] if last else None,
+        good=good if good is not None and good.good else None,
+        leaking=_told(memory, LEAK),
+        blind=_told(memory, UNKNOWN),
+        undelivered=len(waiting),
+        error=next((error for (error,) in waiting if error), None),
+        dead_letters=buried(history.path),
+        exits=dict(history.rows("SELECT exit_code, count(*) FROM runs GROUP BY exit_code")),
+        alerts=dict(history.rows("SELECT kind, count(*) FROM alerts GROUP BY kind")),
+    )
+
+
+def _told(memory: Memory, word: str) -> tuple[str, ...]:
+    """Names of the rows of which `word` was last told."""
+    return tuple(
+        memory.about[key].name for key, one in memory.known.items() if sort_of(key) == "row" and state(one.told) == word
+    )
