@@ -45,8 +45,12 @@ def step(
     """The states after one more run, and the moves that are due. `runs`: how many there were before this one."""
     after: dict[str, Known] = {}
     due: list[Move] = []
+    # Rows that go with a changed policy are no news: the rule has a line of its own.
+    excused = any(sort_of(key) == "policy" and now.values.get(key) != one.told for key, one in known.items())
     for key in dict.fromkeys([*now.values, *known]):
         word, old = now.values.get(key), known.get(key)
+        if word is None and excused and sort_of(key) == "row":
+            continue
         if key.startswith(now.silent_on) or word == UNVERIFIED:
             if old is not None:
                 after[key] = old
@@ -62,10 +66,11 @@ def step(
         elif told != word and _is_due(key, told, word, recent, damping):
             never = NEVER if row and not fresh else None
             due.append(Move(key, told or never, word))
-            told = word
+            # Runs from before the change do not count for the next one.
+            told, recent = word, (word or _ABSENT,)
         elif told is None and row and state(word) != UNKNOWN:
             told = word  # proven for the first time
-        if told is not None or set(recent) != {_ABSENT}:
+        if told is not None or recent != (_ABSENT,) * damping.kept:
             after[key] = Known(told, recent)
     return after, due
 

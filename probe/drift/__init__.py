@@ -22,7 +22,11 @@ TELLERS: Final[dict[str, Callable[[Sequence[Move], Mapping[str, About]], list[Ch
 def compare(before: Conditions, now: Conditions, unstable: Iterable[str] = ()) -> tuple[Change, ...]:
     """All changes between two runs. `unstable`: keys that change from run to run anyway."""
     left_out = frozenset(unstable)
-    return tell([move for move in moves(before, now) if move.key not in left_out], {**before.about, **now.about})
+    found = [move for move in moves(before, now) if move.key not in left_out]
+    # Rows that go with a changed policy are no news: the rule has a line of its own.
+    if any(sort_of(move.key) == "policy" for move in found):
+        found = [move for move in found if move.now is not None or sort_of(move.key) != "row"]
+    return tell(found, {**before.about, **now.about})
 
 
 def tell(found: Sequence[Move], about: Mapping[str, About]) -> tuple[Change, ...]:

@@ -3,12 +3,16 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from probe.errors import UserError
-from probe.history.schema import lock_path
+from probe.history.schema import DamagedError, check_header, lock_path
+
+
+class LockError(UserError):
+    """The lock cannot be had: a matter of the disk, not of the command line."""
 
 
 class BusyError(UserError):
@@ -17,13 +21,16 @@ class BusyError(UserError):
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of the history at `path`. Raises BusyError, UserError."""
+    """Hold the lock of the history at `path`. Raises BusyError, UserError (also where that file is not a history)."""
     where = lock_path(path)
+    # Before the lock's file is made: it is what tells a damaged history from somebody else's file.
+    with suppress(DamagedError):
+        check_header(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise UserError(f"{where}: cannot be opened: {error.strerror}") from None
+        raise LockError(f"{where}: cannot be opened: {error.strerror}") from None
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,7 +38,7 @@ def locked(path: Path) -> Iterator[None]:
             who = os.pread(file, 100, 0).decode("ascii", "replace").strip() or "somebody"
             raise BusyError(f"{path}: another run of this canary is going on ({who})") from None
         except OSError as error:
-            raise UserError(f"{where}: cannot be locked: {error.strerror}") from None
+            raise LockError(f"{where}: cannot be locked: {error.strerror}") from None
         _sign(file)
         yield
     finally:

@@ -13,7 +13,7 @@ from probe.errors import UserError
 
 _APPLICATION: Final = 0x65677063  # "egpc" in the file's header: no other program's database is taken for ours
 VERSION: Final = 1
-WAIT: Final = 10.0  # seconds for somebody else's lock on the file (an operator's own query)
+WAIT: Final = 5.0  # seconds for somebody else's lock on the file (an operator's own query)
 _BESIDE: Final = ("-wal", "-shm")
 
 # `number` orders the runs: a clock may step. `body`: the report, packed with `dictionary`; NULL where there was no run.
@@ -48,7 +48,7 @@ class DamagedError(Exception):
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The open file, made where there is none. Raises UserError, DamagedError (ours, but unreadable), sqlite3.Error."""
-    _check_header(path)
+    check_header(path)
     database = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
     try:
         found = database.execute("PRAGMA user_version").fetchone()[0]
@@ -70,7 +70,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise UserError(f"{path}: there is no history yet (egress-probe canary run)")
     try:
-        _check_header(path)
+        check_header(path)
         database = _connect_to_read(path)
         _check_version(path, database.execute("PRAGMA user_version").fetchone()[0])
     except DamagedError as error:
@@ -103,8 +103,11 @@ def _quoted(path: Path) -> str:
     return quote(str(path.absolute()))
 
 
-def _check_header(path: Path) -> None:
-    """Read without SQLite, which would write to whatever it opens. https://www.sqlite.org/fileformat.html"""
+def check_header(path: Path) -> None:
+    """Raises UserError where the file is not ours to use, DamagedError where it was ours.
+
+    Read without SQLite, which would write to whatever it opens. https://www.sqlite.org/fileformat.html
+    """
     try:
         with path.open("rb") as file:
             header = file.read(100)

@@ -1,6 +1,7 @@
 """Runs on disk: all reading and writing of a history. A run is one transaction; order is by number, never by clock."""
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,18 +93,19 @@ class History:
         return None
 
     def find(self, word: str) -> Run:
-        """The run by its id (or its beginning), its number, `last`, or `-2` for the last but one. Raises UserError."""
-        if word == "last":
-            word = "-1"
-        if word.startswith("-") and word[1:].isdigit():
-            rows = (
-                self.rows(f"{_LIST} ORDER BY number DESC LIMIT 1 OFFSET ?", int(word[1:]) - 1) if word != "-0" else []
-            )
-        elif word.isdigit() and word.isascii() and len(word) < 19:
+        """The run by its number, its id or the beginning of it, `last`, or `last~1` for the last but one.
+
+        Raises UserError.
+        """
+        if back := re.fullmatch(r"last(?:~([0-9]{1,9}))?", word):
+            rows = self.rows(f"{_LIST} ORDER BY number DESC LIMIT 1 OFFSET ?", int(back[1] or 0))
+        elif re.fullmatch(r"[0-9]{1,18}", word):
             rows = self.rows(f"{_LIST} WHERE number = ?", int(word))
+        elif re.fullmatch(r"[0-9A-Za-z]{1,26}", word):
+            begin = word.upper()
+            rows = self.rows(f"{_LIST} WHERE run_id >= ? AND run_id < ? LIMIT 2", begin, begin + "~")
         else:
-            end = word.upper() + "\U0010ffff"
-            rows = self.rows(f"{_LIST} WHERE run_id >= ? AND run_id < ? LIMIT 2", word.upper(), end) if word else []
+            rows = []
         if len(rows) != 1:
             raise UserError(f"{word}: {'more than one' if rows else 'no such'} run (egress-probe canary history)")
         return _run(rows[0])

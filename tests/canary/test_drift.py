@@ -280,7 +280,7 @@ U, C, L, O = UNKNOWN, CLOSED, LEAK, OPEN  # noqa: E741 - rows of words
         # … once, until it was told that it is over.
         ([C, L, L, L, L], [(1, C, L)]),
         ([C, L, C, L, C, L], [(1, C, L)]),
-        ([C, L, C, C, C, C, L], [(1, C, L), (3, L, C), (6, C, L)]),
+        ([C, L, C, C, C, C, L], [(1, C, L), (4, L, C), (6, C, L)]),
         # Three of the last four.
         ([C, O, O, O, O], [(3, C, O)]),
         ([C, O, C, O, O], [(4, C, O)]),
@@ -320,6 +320,8 @@ def test_what_is_told_of_a_row(words: list[str | None], told: list[tuple[int, st
         ("vantage:interface eth1", [None, None, None, None, None, THERE], [(5, None, THERE)]),
         ("vantage:interface eth1", [None, THERE, THERE, THERE], [(3, None, THERE)]),
         ("vantage:interface eth1", [THERE, THERE, THERE, THERE, None, None], [(4, THERE, None)]),
+        # One that comes and goes is told once, and then when it stays.
+        ("vantage:interface eth1", [THERE] * 5 + [None, THERE] * 4 + [THERE] * 3, [(5, THERE, None), (13, None, THERE)]),
         # New in every run: that is what it is like.
         ("vantage:container", list("abcdefghi"), []),
         ("vantage:seccomp", ["unknown", "unknown"], []),
@@ -331,6 +333,19 @@ def test_what_is_told_of_the_rest(
     key: str, words: list[str | None], told: list[tuple[int, str | None, str | None]]
 ) -> None:
     assert fold(words, key) == told
+
+
+def test_rows_that_go_with_a_changed_policy_are_no_news() -> None:
+    before = Conditions({"row:1": C, "row:2": C, "rule:p:x": "port 1"}, {"row:1": About("one"), "row:2": About("two")})
+    now = Conditions({"row:2": C, "rule:p:x": "port 2"}, {"rule:p:x": About("allow x", "p:2")})
+    assert [change.kind for change in compare(before, now)] == ["policy"]
+    known = {key: Known(value, (value,) * 4) for key, value in before.values.items()}
+    after, due = step(known, now, Damping(), 4)
+    assert [move.key for move in due] == ["rule:p:x"]
+    assert "row:1" not in after
+    # Without a changed policy it is: something is no longer looked at.
+    gone = Conditions({"row:2": C, "rule:p:x": "port 1"})
+    assert [change.kind for change in compare(before, gone)] == ["untried"]
 
 
 def test_without_damping_everything_is_told_at_once() -> None:

@@ -27,7 +27,7 @@ def canary() -> None:
       egress-probe canary watch --every 15m --policy egress-policy.toml --alert webhook=@hook.url
       egress-probe canary install --systemd --every 15m --policy egress-policy.toml
       egress-probe canary status
-      egress-probe canary diff -2 last
+      egress-probe canary diff last~1 last
       egress-probe canary report -o paths.html
 
     A run and its history belong to a name (`--name`, default: default), or to a file (`--history`).

@@ -1,6 +1,7 @@
 """The history of one scheduled run, or what is done without it: trouble with the disk is said, and costs no report."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from probe.canary import (
     look_back,
 )
 from probe.errors import UserError
-from probe.history.lock import BusyError, locked
+from probe.history.lock import LockError, locked
 from probe.history.schema import DamagedError, set_aside
 from probe.history.store import History
 from probe.telling import tell_now, tell_pending
@@ -39,14 +40,15 @@ def say(words: str) -> None:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[str | None]:
-    """The canary's lock, and what is wrong where it cannot be had: a disk's trouble stops no run. Raises BusyError."""
+    """The canary's lock, and what is wrong where it cannot be had: a disk's trouble stops no run.
+
+    Raises BusyError; UserError where the file is not ours.
+    """
     with contextlib.ExitStack() as stack:
         trouble = None
         try:
             stack.enter_context(locked(path))
-        except BusyError:
-            raise
-        except UserError as error:
+        except LockError as error:
             trouble = str(error)
         yield trouble
 
@@ -70,7 +72,7 @@ class Book:
         if self.trouble is None:
             self._open()
         else:
-            self._cannot_be_used()
+            self._cannot_be_used(self._read_only())
         self.noticed, self.late = self.late, ()
         return self
 
@@ -97,7 +99,7 @@ class Book:
             try:
                 problems += tell_pending(self.history, self.channels)
             except _DISK as error:
-                problems.append(f"{self.path}: {_words(error)}")
+                problems.append(f"{self.path}: {_words(error, self.path)}")
         for problem in problems:
             say(f"alert: {problem}")
 
@@ -111,8 +113,16 @@ class Book:
             except DamagedError as error:
                 self._begin_anew(str(error))
         except _DISK as error:
-            self.trouble = f"{self.path}: {_words(error)}"
-            self._cannot_be_used()
+            self.trouble = f"{self.path}: {_words(error, self.path)}"
+            self._cannot_be_used(self._read_only())
+
+    def _read_only(self) -> Past:
+        """A disk that takes nothing may still give what it has: then what changed is told all the same."""
+        try:
+            with History(self.path, read_only=True) as history:
+                return look_back(history)
+        except (*_DISK, UserError):
+            return NOTHING
 
     def _store(self, write: Callable[[History], None]) -> None:
         if self.history is None:
@@ -125,8 +135,8 @@ class Book:
                 write(self.history)
             self.stored = True
         except _DISK as error:
-            self.trouble = f"{self.path}: {_words(error)}"
-            self._cannot_be_used()
+            self.trouble = f"{self.path}: {_words(error, self.path)}"
+            self._cannot_be_used(self.past)
 
     def _begin_anew(self, problem: str) -> None:
         """The damaged file is kept beside a new one, and said."""
@@ -137,10 +147,10 @@ class Book:
         )
         self.history, self.past = History(self.path), NOTHING
 
-    def _cannot_be_used(self) -> None:
+    def _cannot_be_used(self, past: Past) -> None:
         self._close()
+        self.past = past
         self.late += (Change("damaged", f"damaged: the history cannot be used: {self.trouble}"),)
-        self.past = NOTHING
 
     def _close(self) -> None:
         if self.history is not None:
@@ -148,5 +158,11 @@ class Book:
         self.history = None
 
 
-def _words(error: Exception) -> str:
-    return str(error.strerror) if isinstance(error, OSError) else str(error)
+def _words(error: Exception, path: Path) -> str:
+    """SQLite says "disk I/O error" for most things; the disk itself says more."""
+    said = str(error.strerror) if isinstance(error, OSError) else str(error)
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(path.parent)
+        said += " (the disk is read-only)" if disk.f_flag & os.ST_RDONLY else ""
+        said += " (the disk is full)" if not disk.f_bavail or not disk.f_favail else ""
+    return said

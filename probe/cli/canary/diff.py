@@ -13,7 +13,7 @@ from probe.standing import stored_report
 from reports.style import clean
 
 
-@click.command(short_help="What changed between two runs.", context_settings={"ignore_unknown_options": True})
+@click.command(short_help="What changed between two runs.")
 @click.argument("before")
 @click.argument("after")
 @place_options
@@ -21,11 +21,11 @@ from reports.style import clean
 def diff(before: str, after: str, name: str, history: str | None, form: str) -> int:
     """What changed from one stored run to another, one line each: paths, enforcers, policy, place, config findings.
 
-    A run: its id or the beginning of it, its number, `last`, or -2 for the last but one.
+    A run: its number, its id or the beginning of it, `last`, or `last~1` for the one before.
 
     \b
     Examples:
-      egress-probe canary diff -2 last
+      egress-probe canary diff last~1 last
       egress-probe canary diff 01JD3K 01JD4M --format json
 
     Exit codes: 0 nothing changed, 1 something did, 2 usage or configuration.

@@ -15,13 +15,13 @@ from probe.standing import compared, stored_report
 def show(run: str, name: str, history: str | None, form: str, outputs: tuple[str, ...]) -> int:
     """The report of a stored run, compared with the last known good one before it. The exit code is the report's own.
 
-    RUN: its id or the beginning of it, its number, `last`, or -2 for the last but one.
+    RUN: its number, its id or the beginning of it, `last`, or `last~1` for the one before.
 
     \b
     Examples:
       egress-probe canary show
       egress-probe canary show 01JD3K --format json
-      egress-probe canary show -o report.html -- -2
+      egress-probe canary show last~1 -o report.html
     """
     check_outputs(form, outputs)
     with History(place(name, history), read_only=True) as file:
