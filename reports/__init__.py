@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from probe.report import Report
-from reports import clawpinch, csv, json, jsonl, junit, markdown, sarif, table
+from reports import clawpinch, csv, html, json, jsonl, junit, markdown, sarif, table
 from reports.style import Style
 
 FORMATS: dict[str, Callable[[Report, Style], str]] = {
@@ -11,6 +11,7 @@ FORMATS: dict[str, Callable[[Report, Style], str]] = {
     "json": json.render,
     "jsonl": jsonl.render,
     "markdown": markdown.render,
+    "html": html.render,
     "sarif": sarif.render,
     "junit": junit.render,
     "csv": csv.render,
@@ -23,6 +24,7 @@ SUFFIXES = {
     ".json": "json",
     ".jsonl": "jsonl",
     ".md": "markdown",
+    ".html": "html",
     ".sarif": "sarif",
     ".xml": "junit",
     ".csv": "csv",
