@@ -21,7 +21,7 @@ BENCHMARK_PARTS := nmap
 
 SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink
 # What the contract calls the core: decided without I/O, tested in every branch.
-CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/farend.py,probe/arrived.py,probe/trust.py,probe/receipts.py,probe/policies/*
+CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/farend.py,probe/arrived.py,probe/trust.py,probe/receipts.py,probe/conditions.py,probe/damping.py,probe/drift/*,probe/policies/*
 
 .PHONY: lab test lint unit schema accuracy sandboxes fuzz clean
 .DELETE_ON_ERROR:
@@ -58,9 +58,10 @@ unit: $(VENV)/.dev .apt-test .apt-sandboxes $(VENV)/.npm
 .sandboxes:
 	$(SAFELY) $(BIN)/pytest tests/sandboxes --real-parts=$(SANDBOX_PARTS)
 
-# The JSON Schema of the report, from the code.
+# The JSON Schemas of the report and of an alert, from the code.
 schema: $(VENV)/.dev
-	$(BIN)/python tests/make_schema.py > docs/report.schema.json
+	$(BIN)/python -m tests.make_schema report > docs/report.schema.json
+	$(BIN)/python -m tests.make_schema alert > docs/alert.schema.json
 
 # What is told of each way to enforce, from a real run of one lab world each (about two minutes; as root).
 accuracy: $(VENV)/.dev .apt-lab

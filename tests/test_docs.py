@@ -12,6 +12,9 @@ from probe.model import EnforcerKind, Outcome, Verdict
 from probe.policies import DIALECTS
 from probe.targets import TARGETS
 from probe.techniques import TECHNIQUES
+from probe.alert import SEVERITY
+from probe.alerts import CHANNELS
+from probe.units import SCHEDULERS
 from reports import FORMATS
 from tests.make import command
 from tests.sandboxes.real import SANDBOXES
@@ -26,7 +29,7 @@ def rows(text: str, first: str) -> set[str]:
 @pytest.mark.parametrize(
     ("what", "names"),
     [("technique", TECHNIQUES), ("policy dialect", DIALECTS), ("config check", CHECKS), ("report format", FORMATS),
-     ("scenario", scenario_names()), ("lab world", world_names()), ("target of `--via`", TARGETS)],
+     ("scenario", scenario_names()), ("lab world", world_names()), ("target of `--via`", TARGETS), ("alert channel", CHANNELS), ("scheduler", SCHEDULERS)],
 )  # fmt: skip
 def test_the_recipe_names_everything_that_there_is(what: str, names: object, root: Path) -> None:
     assert rows((root / "docs/extending.md").read_text(), what) == set(names)  # type: ignore[call-overload]
@@ -36,8 +39,15 @@ def test_the_report_page_has_every_word(root: Path) -> None:
     text = (root / "docs/report.md").read_text()
     for word in (*Outcome, *Verdict, *EnforcerKind):
         assert f"`{word.value}`" in text
-    code = "".join(path.read_text() for path in (root / "probe/policies").glob("*.py"))
+    folders = (root / "probe/policies", root / "reports")
+    code = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
     assert set(re.findall(r'id="(EGP-\d+)"', code)) == set(re.findall(r"`(EGP-\d+)`", text))
+
+
+def test_the_canarys_page_has_every_kind_of_change_and_every_channel(root: Path) -> None:
+    text = (root / "docs/canary.md").read_text()
+    for word in (*SEVERITY, *CHANNELS):
+        assert f"`{word}`" in text
 
 
 def test_the_lab_page_has_every_world(root: Path) -> None:

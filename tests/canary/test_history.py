@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from probe.alert import Alert, Change
@@ -15,7 +16,7 @@ from probe.codec import encode
 from probe.damping import Damping
 from probe.documents import Record
 from probe.errors import UserError
-from probe.history import schema
+from probe.history import schema as files
 from probe.history.lock import BusyError, locked
 from probe.history.outbox import MOST_TRIES, buried, dead_letters, pending, settle
 from probe.history.packing import PackingError, pack, unpack
@@ -25,6 +26,7 @@ from probe.model import Verdict
 from probe.report import Report
 from probe.standing import compared, standing, stored_report, with_timeline
 from tests.make import attempt, check, evidence, plan
+from tests.make_schema import schema
 
 SCHEDULE = Schedule("box", Damping(), channels=("webhook a", "syslog"))
 
@@ -252,7 +254,7 @@ def test_a_foreign_file_is_refused_and_left_alone(path: Path) -> None:
     other.execute("CREATE TABLE mine (x)")
     other.commit()
     other.close()
-    schema.lock_path(path).touch()  # not even beside a lock of ours
+    files.lock_path(path).touch()  # not even beside a lock of ours
     with pytest.raises(UserError, match="is no history of a canary's"):
         History(path)
 
@@ -284,13 +286,13 @@ def test_a_damaged_file_is_known_for_ours(path: Path) -> None:
     data = path.read_bytes()
     for damage in (b"garbage" * 1000, data[:100] + bytes(8000), data[:5000]):
         path.write_bytes(damage)
-        with pytest.raises(schema.DamagedError):
+        with pytest.raises(files.DamagedError):
             used(path)
-    target = schema.set_aside(path)
+    target = files.set_aside(path)
     assert target.read_bytes() == data[:5000]
     assert not path.exists()
     path.write_bytes(b"again")
-    assert schema.set_aside(path) != target  # within the same second
+    assert files.set_aside(path) != target  # within the same second
 
 
 def test_one_at_a_time(path: Path) -> None:
@@ -302,7 +304,7 @@ def test_one_at_a_time(path: Path) -> None:
 
 
 def test_a_lock_that_is_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
-    schema.lock_path(path).symlink_to(tmp_path / "elsewhere")
+    files.lock_path(path).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="cannot be opened"), locked(path):
         pass
     assert not (tmp_path / "elsewhere").exists()
@@ -325,6 +327,8 @@ def test_without_a_history_only_leaks_are_told() -> None:
     assert [alert.change.kind for alert in done.alerts] == ["damaged", "leak"]
     assert [alert.severity for alert in done.alerts] == ["warning", "critical"]
     assert len({alert.id for alert in done.alerts}) == 2
+    for alert in done.alerts:
+        jsonschema.validate(encode(alert), schema("alert"))
     assert done.report.canary is not None
     assert done.report.canary.changes == ()
 

@@ -16,7 +16,7 @@ from probe.report import Report
 from reports import FORMATS, SUFFIXES
 from reports.style import Style, clean
 from tests.make import attempt, check, evidence, plan
-from tests.make_schema import schema
+from tests.make_schema import SCHEMAS, schema
 
 HOSTILE = "a|b`c\n<script>alert(1)</script>\x1b[2J\u202e](javascript:x)*_#"
 
@@ -51,8 +51,9 @@ def test_registry_and_folder_agree(root: Path) -> None:
     assert set(SUFFIXES.values()) == set(FORMATS) - {"clawpinch"}  # its files are .json too
 
 
-def test_the_committed_schema_is_the_codes(root: Path) -> None:
-    assert json.loads((root / "docs/report.schema.json").read_text()) == json.loads(json.dumps(schema()))
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_committed_schema_is_the_codes(name: str, root: Path) -> None:
+    assert json.loads((root / f"docs/{name}.schema.json").read_text()) == json.loads(json.dumps(schema(name)))
 
 
 @pytest.mark.parametrize("text", ["p.toml: deny", HOSTILE])

@@ -87,7 +87,7 @@ def _codex() -> None:
 _CGROUP = f"egress-probe-test-{os.getpid()}"
 
 
-def _podman() -> None:
+def podman() -> None:
     _tmpfs("/run", "/var/lib", "/var/tmp")  # noqa: S108 - covered, not written to
     root, conf = TMP / "rootfs", TMP / "containers.conf"
     build(root)
@@ -102,22 +102,22 @@ def _podman() -> None:
         )
 
 
-_SLEEP = ("python3", "-I", "-c", "import time; time.sleep(600)")
+SLEEP = ("python3", "-I", "-c", "import time; time.sleep(600)")
 
 
 def _skill() -> None:
-    _podman()
+    podman()
     write_skill(TMP / "skill")
 
 
 def _podman_exec() -> None:
-    _podman()
+    podman()
     for name, network in (("shut", "none"), ("open", "host")):
         common = (
             "run",
             "-d",
             "--rm",
-            *_IN_A_GROUP,
+            *IN_A_GROUP,
             "--cap-drop",
             "all",
             "--read-only",
@@ -126,7 +126,7 @@ def _podman_exec() -> None:
             "--name",
             name,
         )
-        subprocess.run(["podman", *common, "localhost/box:1", *_SLEEP], check=True, capture_output=True)
+        subprocess.run(["podman", *common, "localhost/box:1", *SLEEP], check=True, capture_output=True)
 
 
 def _docker() -> None:
@@ -154,7 +154,7 @@ def _docker_tidy() -> None:
     _groups_tidy()
 
 
-def _podman_tidy() -> None:
+def podman_tidy() -> None:
     subprocess.run(["podman", "rm", "-f", "-a", "-t", "0"], check=False, capture_output=True)
     _groups_tidy()
 
@@ -171,8 +171,8 @@ def _groups_tidy() -> None:
         time.sleep(0.1)
 
 
-_IN_A_GROUP = ("--cgroup-parent", f"/{_CGROUP}")
-_SKILL = (*_IN_A_GROUP, "--user", "1000", "--cap-drop", "all", "--read-only", "-v", f"{TMP}/skill:/skill:ro")
+IN_A_GROUP = ("--cgroup-parent", f"/{_CGROUP}")
+_SKILL = (*IN_A_GROUP, "--user", "1000", "--cap-drop", "all", "--read-only", "-v", f"{TMP}/skill:/skill:ro")
 _BWRAP = tuple("--ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --unshare-all --share-net --new-session".split())
 _CODEX_OPEN = ("-c", 'sandbox_mode="workspace-write"', "-c", "sandbox_workspace_write.network_access=true")
 _MINIMAL = tuple(
@@ -193,13 +193,13 @@ SANDBOXES: dict[str, Sandbox] = {
     "codex-all": Sandbox(("codex",), ("codex", ()), None, _codex, why="the other one is played open", scenarios=()),
     "podman": Sandbox(
         ("podman", "runc"),
-        ("podman-image:localhost/box:1", (*_IN_A_GROUP, "--network", "none", "--read-only")),
-        ("podman-image:localhost/box:1", (*_IN_A_GROUP, "--network", "host", "--user", "1000")),
-        _podman,
-        _podman_tidy,
+        ("podman-image:localhost/box:1", (*IN_A_GROUP, "--network", "none", "--read-only")),
+        ("podman-image:localhost/box:1", (*IN_A_GROUP, "--network", "host", "--user", "1000")),
+        podman,
+        podman_tidy,
     ),
     "podman-exec": Sandbox(
-        ("podman", "runc"), ("podman:shut", ()), ("podman:open", ("--user", "1000")), _podman_exec, _podman_tidy
+        ("podman", "runc"), ("podman:shut", ()), ("podman:open", ("--user", "1000")), _podman_exec, podman_tidy
     ),
     # As OpenClaw's sandbox: Debian with python3, user `sandbox`, no capability, a read-only copy of the skill.
     "openclaw-skill": Sandbox(
@@ -207,7 +207,7 @@ SANDBOXES: dict[str, Sandbox] = {
         ("podman-image:localhost/box:1", (*_SKILL, "--network", "none")),
         ("podman-image:localhost/box:1", (*_SKILL, "--network", "host")),
         _skill,
-        _podman_tidy,
+        podman_tidy,
         skill=True,
     ),
     "docker": Sandbox(
@@ -244,12 +244,8 @@ def world() -> World:
     return parse_world("world.toml", (HERE / "world.toml").read_text())
 
 
-def played(name: str, variant: str) -> Any:
-    """The report, as plain JSON, and seconds to the first line of evidence. Runs inside in_isolation()."""
-    sandbox = SANDBOXES[name]
-    chosen = sandbox.open if variant == "open" else sandbox.shut
-    assert chosen is not None
-    # What is not inherited cannot be asked for: proxies of whoever runs the tests, and their files.
+def into_own_folders() -> None:
+    """What is not inherited cannot be asked for: proxies of whoever runs the tests, and their files."""
     for word in [word for word in os.environ if word.lower().endswith("_proxy")]:
         del os.environ[word]
     home = Path(SCRATCH, "home")
@@ -257,6 +253,14 @@ def played(name: str, variant: str) -> Any:
         folder.mkdir()
     os.environ.update(PATH=_path(), TMPDIR=str(TMP), HOME=str(home))
     os.chdir(home)
+
+
+def played(name: str, variant: str) -> Any:
+    """The report, as plain JSON, and seconds to the first line of evidence. Runs inside in_isolation()."""
+    sandbox = SANDBOXES[name]
+    chosen = sandbox.open if variant == "open" else sandbox.shut
+    assert chosen is not None
+    into_own_folders()
     with (
         tempfile.TemporaryDirectory(dir=SCRATCH) as folder,
         serving(world(), Path(folder)) as stage,

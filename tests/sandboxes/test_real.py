@@ -3,13 +3,16 @@
 Several are played at a time: they mostly wait. What cannot run here is skipped with its reason.
 """
 
+import json
+import subprocess
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from probe.shipping import archive
-from tests.sandboxes.real import SANDBOXES, play
+from tests.sandboxes.real import SANDBOXES, cannot, play
 
 AT_A_TIME = 6
 # Which real part a sandbox stands for, as the Makefile promises it.
@@ -121,3 +124,20 @@ def test_every_sandbox_is_played_in_every_way_that_it_has() -> None:
     ways |= {(name, "open") for name, one in SANDBOXES.items() if one.open}
     assert set(EXPECTED) == ways
     assert all(one.why for one in SANDBOXES.values() if not (one.shut and one.open))
+
+
+@pytest.mark.real("podman")
+def test_a_container_that_was_replaced_is_named_in_one_line() -> None:
+    problem = cannot("podman")
+    if problem is not None:
+        pytest.skip(problem)
+    command = [sys.executable, "-m", "tests.sandboxes.replaced"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    old, new = (one[:12] for one in found["ids"])
+    first, second, third = found["runs"]
+    assert "failed" not in first, first
+    assert (first["id"], second["id"], third["id"]) == (old, old, new)
+    assert second["lines"] == []
+    assert third["lines"] == [f"vantage: container: podman {new} (was podman {old})"]

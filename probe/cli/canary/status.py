@@ -49,7 +49,7 @@ def _text(found: Standing, path: Path) -> str:
         lines.append("last good  none yet")
     lines += _named("leaking", found.leaking) + _named("blind", found.blind)
     if found.undelivered:
-        lines.append(f"alerts     {found.undelivered} not delivered yet: {clean(found.error or '?')}")
+        lines.append(f"alerts     {found.undelivered} not delivered yet: {clean(found.error or 'not tried')}")
     if found.dead_letters:
         lines.append(f"alerts     {found.dead_letters} given up: {clean(path)}.dead-letters.jsonl")
     return "\n".join(lines)
