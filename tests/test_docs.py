@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from probe.alert import SEVERITY
+from probe.alerts import CHANNELS
 from probe.checks import CHECKS
 from probe.files import scenario_names
 from probe.lab.world import load_world, world_names
@@ -12,8 +14,6 @@ from probe.model import EnforcerKind, Outcome, Verdict
 from probe.policies import DIALECTS
 from probe.targets import TARGETS
 from probe.techniques import TECHNIQUES
-from probe.alert import SEVERITY
-from probe.alerts import CHANNELS
 from probe.units import SCHEDULERS
 from reports import FORMATS
 from tests.make import command

@@ -1,7 +1,5 @@
-"""The canary's budgets: what its history costs on disk, how soon it answers, and what a scheduled run costs beyond a plain one."""
+"""The canary's budgets: its history on disk, how soon it answers, and what a scheduled run costs beyond a plain one."""
 
-import json
-import os
 import resource
 import sqlite3
 import statistics

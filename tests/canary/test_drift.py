@@ -21,6 +21,7 @@ from probe.model import (
     Finding,
     Mode,
     Outcome,
+    Purpose,
     Rule,
     Severity,
     Source,
@@ -350,6 +351,22 @@ def test_rows_that_go_with_a_changed_policy_are_no_news() -> None:
 
 def test_without_damping_everything_is_told_at_once() -> None:
     assert fold([C, O, C, U], damping=Damping(1, 1, 1)) == [(1, C, O), (2, O, C), (3, C, U)]
+
+
+def test_a_key_that_is_long_gone_is_forgotten() -> None:
+    known: dict[str, Known] = {}
+    for number, values in enumerate([{"row:1": C}, *([{}] * 9)]):
+        known, _ = step(known, Conditions(values), Damping(), number)
+    assert known == {}
+
+
+def test_unverified_alone_is_not_remembered() -> None:
+    assert step({}, Conditions({"baseline:x": "unverified"}), Damping(), 0) == ({}, [])
+
+
+def test_self_tests_are_no_conditions() -> None:
+    tests = (result(Verdict.CONFORMS, purpose=Purpose.SELF_TEST), result(Verdict.CONFORMS, id="other"))
+    assert [key for key in conditions(report(results=tests)).values if key.startswith("row:")] == ["row:other"]
 
 
 def test_a_run_without_a_vantage_forgets_nothing() -> None:

@@ -109,6 +109,11 @@ def test_docker_inspect_and_compose() -> None:
     assert parsed("compose.yaml", compose, "b").default_line == 5
 
 
+def test_a_deep_yaml_file_is_read_as_deep_as_rules_stand() -> None:
+    deep = "x: " + "{a: " * 20 + "1" + "}" * 20
+    assert parsed("compose.yaml", f"services:\n  a:\n    network_mode: none\n{deep}\n").default_line == 3
+
+
 def test_where_a_rule_stands_is_not_what_it_says() -> None:
     moved = parsed("p.toml", "\n\n" + TOML)
     assert moved.rules[0].line == 6
