@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, exit codes, files, one line for each mistake."""
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from probe import __version__, latch
 from probe.checks.facts import HostFacts
 from probe.cli import planning
+from probe.cli.progress import Progress
 from probe.cli.root import COMMANDS
 from probe.codec import encode
 from reports import FORMATS, SUFFIXES
@@ -370,3 +372,39 @@ def test_a_boundary_stands_in_the_plan(here: Path, capfd: pytest.CaptureFixture[
 def test_plan_tells_of_walks(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "hop limits 1 to 30" in command(capfd, "plan", "--policy", "p.toml").out
     assert "hop limits" not in command(capfd, "plan", "--policy", "p.toml", "--no-walk").out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def record(number: object) -> str:
+    return f'{{"kind":"record","check":{number},"attempts":[]}}'
+
+
+def test_progress_tells_checks_path_and_the_time_left() -> None:
+    progress = Progress({n: f"tcp 192.0.2.{n}:443" for n in range(1, 21)}, 60.0, Terminal())
+    assert progress.text(0.0) == "0 of 20 checks · at most 60 s left"
+    progress.line(record(1))
+    assert progress.text(10.0) == "1 of 20 checks · tcp 192.0.2.1:443 · at most 50 s left"
+    progress.line('{"kind":"start"}')
+    for number in range(2, 11):
+        progress.line(record(number))
+    assert progress.text(10.0) == "10 of 20 checks · tcp 192.0.2.10:443 · about 10 s left"
+    assert progress.text(100.0).endswith("about 0 s left")  # it never says less than nothing
+    progress.line('{"kind":"calibration","deadline":30.0,"samples":3}')
+    assert progress.text(1.0).endswith("about 29 s left")  # silence is waited for
+    # The inside may say anything.
+    for odd in ("-1", '"x"', "1e9", "99999999999999999999", "\u0661", ""):
+        progress.line(record(odd))
+    progress.line('{"kind":"calibration","deadline":1e999}')
+    assert "16 of 20 checks" in progress.text(1.0)
+
+
+def test_progress_cuts_a_long_path_and_leaves_a_clean_line() -> None:
+    terminal = Terminal()
+    with Progress({1: "tcp " + "x" * 300}, 1.0, terminal) as progress:
+        progress.line(record(1))
+        assert len(progress.text(0.5)) < 100
+    assert terminal.getvalue().endswith("\r\x1b[K")
