@@ -6,17 +6,19 @@ PYTHON ?= python3
 APT_LAB := python3-venv nftables unbound iproute2 util-linux
 # Servers of the worlds that show DNS as it really is.
 APT_DNS := nsd bind9 dnsmasq-base squid
-APT_TEST := $(APT_LAB) $(APT_DNS) nmap
+# What reports and schedules meet: a browser, a service manager, cron, a syslog daemon, Prometheus' own checker.
+APT_AROUND := chromium systemd cron rsyslog prometheus
+APT_TEST := $(APT_LAB) $(APT_DNS) $(APT_AROUND) nmap
 # Sandboxes that the agent is shipped into, and what srt needs. Not every distribution has the last ones: without them
 # their tests are skipped, and say so.
 APT_SANDBOXES := bubblewrap podman runc socat ripgrep
 APT_MORE := firejail runsc docker.io
-NPM := @anthropic-ai/sandbox-runtime@0.0.78 @openai/codex@0.169.0
+NPM := @anthropic-ai/sandbox-runtime@0.0.78 @openai/codex@0.169.0 axe-core@4.14.1
 SANDBOX_PARTS := bubblewrap,srt,podman
 # The real parts that a test run must have used; the run fails if one of them did not pass a single test.
 REAL_PARTS := namespaces,nftables,unbound,bind,dnsmasq,nsd,squid,collector,rootless,seccomp,landlock,cgroup-bpf
 # … by the tests outside of the lab
-CORE_PARTS := nftables,unbound
+CORE_PARTS := nftables,unbound,namespaces,chromium,systemd,cron,rsyslog,promtool
 BENCHMARK_PARTS := nmap
 
 SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink
@@ -90,7 +92,7 @@ $(VENV)/.dev: pyproject.toml | .apt-venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@ $(VENV)/.run
 
-# srt and Codex, in the venv's folder. Without npm Debian's is installed.
+# srt, Codex and axe (which looks for what a page keeps from people), in the venv's folder. Without npm Debian's is installed.
 $(VENV)/.npm: Makefile | $(VENV)/.dev
 	@command -v npm >/dev/null 2>&1 || tests/apt-install nodejs npm
 	npm install --silent --no-fund --no-audit --prefix $(VENV)/npm $(NPM)

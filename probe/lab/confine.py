@@ -105,6 +105,7 @@ def _uid(number: str) -> None:
 WORDS: dict[str, Callable[[str], None]] = {
     "seccomp-socket": _seccomp("socket", _INET),
     "seccomp-socket-all": _seccomp("socket", ()),
+    "seccomp-netlink": _seccomp("socket", (16,)),  # AF_NETLINK
     "seccomp-connect": _seccomp("connect", ()),
     "seccomp-setsockopt": _seccomp("setsockopt", ()),
     "landlock-tcp": _landlock,

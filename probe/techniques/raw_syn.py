@@ -13,7 +13,6 @@ import os
 import random
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal
@@ -66,10 +65,17 @@ class Flow:
 
 async def run(orders: Sequence[Order], probe: Probe) -> None:
     """Every order, a bounded number together."""
-    with suppress(ImportError):  # each attempt says it
+    problem = None
+    try:
         if _may_open():
             await trio.to_thread.run_sync(load)  # once: it changes the environment while it imports
-    await probe.each(orders, attempt)
+    except (ImportError, OSError) as error:  # OSError: it asks for the routes by netlink, which a filter may refuse
+        problem = f"scapy cannot be used here ({os_error(error) if isinstance(error, OSError) else 'not installed'})"
+
+    async def each(order: Order, probe: Probe) -> list[Attempt] | NotRun:
+        return await attempt(order, probe) if problem is None else NotRun(problem)
+
+    await probe.each(orders, each)
 
 
 def _may_open() -> bool:
@@ -99,7 +105,10 @@ async def attempt(order: Order, probe: Probe) -> list[Attempt] | NotRun:
 
 
 def load() -> None:
-    """Import the layers of scapy that are needed (0.4 s: not in the event loop). Nothing is written. ImportError."""
+    """Import the layers of scapy that are needed (0.4 s: not in the event loop). Nothing is written.
+
+    Raises ImportError; OSError where netlink is refused.
+    """
     before = {name: os.environ.get(name) for name in _WRITES}
     logging.getLogger("scapy").setLevel(logging.CRITICAL)
     os.environ.update(dict.fromkeys(_WRITES, _NOWHERE))

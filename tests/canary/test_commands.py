@@ -132,6 +132,8 @@ def test_the_usual_place(tmp_path: Path, capfd: pytest.CaptureFixture[str], monk
         (("watch", "--every", "1h", "--jitter", "2h"), "--jitter 2h: expected less than --every 1h"),
         (("watch", "--every", "1h", "--listen", "x"), "--listen x: expected ADDRESS:PORT, as 127.0.0.1:9799 or [::1]:9799"),
         (("install",), "install: expected --systemd or --cron"),
+        (("install", "--cron", "--write"), "install: --cron --write puts a file into /etc/cron.d: expected --user USER"),
+        (("install", "--cron", "--alert", "slack=https://hooks.example/SECRET"), "install: --alert slack: a URL is a secret, and units can be read by everybody: slack=@FILE"),
     ],
 )  # fmt: skip
 def test_mistakes(words: tuple[str, ...], line: str, history: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The raw SYN: its bytes, what may answer it, and real answers; two of them with different TTLs are both told."""
 
+import json
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.agent import run_orders
+from probe.codec import to_line
 from probe.contradictions import contradicts
 from probe.documents import Attempt, Icmp, Order, Orders, RawAnswer, Record, Settings
 from probe.icmp_errno import error_of
@@ -270,3 +272,17 @@ assert dict(os.environ) == before
     )
     assert (done.stdout, done.stderr) == (b"", b"")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.real("seccomp")
+def test_where_netlink_is_refused_scapy_cannot_be_used_and_that_is_said() -> None:
+    order = Order(1, "raw_syn", Destination(None, NAMED, 443), "01j0-000001-abcdefgh")
+    orders = Orders("egress-probe.orders/1", "R", Settings(deadline=0.3, rate=0), 10, (order,))
+    confined = [sys.executable, "-I", "-m", "probe.lab.confine", "seccomp-netlink=EPERM", "--"]
+    agent = [sys.executable, "-I", "-m", "probe.agent"]
+    done = subprocess.run([*confined, *agent], input=to_line(orders) + "\n", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (record,) = [line for line in map(json.loads, done.stdout.splitlines()) if line["kind"] == "record"]
+    if record["not_run"] is not None and "CAP_NET_RAW" in record["not_run"]:
+        pytest.skip(record["not_run"])
+    assert record["not_run"] == "scapy cannot be used here (EPERM)"

@@ -17,6 +17,7 @@ from probe.units import SCHEDULERS, Job
 from probe.units.installing import write as write_files
 
 _OWN = ("scheduler", "every", "write", "own", "user", "splay")
+_SECRET = ("webhook", "slack")
 _FILES = ("plan_out", "evidence_out", "arrivals_out", "metrics")
 
 
@@ -51,6 +52,9 @@ def install(context: click.Context, /, scheduler: str | None, every: str, own: b
     checked_name(name)
     damping(damp, blind)
     make_channels(alerts)
+    _no_secret(alerts)
+    if write and scheduler == "cron" and user is None:
+        raise UserError("install: --cron --write puts a file into /etc/cron.d: expected --user USER")
     words = [_program(), "canary", "run", *words_again(context, _OWN)]
     written = [*outputs, *(options[key] for key in _FILES if options[key])]
     written += [str(place(name, history))] if history is not None else []
@@ -76,6 +80,16 @@ def install(context: click.Context, /, scheduler: str | None, every: str, own: b
         manager = "systemctl --user" if own else "systemctl"
         click.echo(f"Start it: {manager} daemon-reload && {manager} enable --now egress-probe-{name}.timer")
     return 0
+
+
+def _no_secret(alerts: tuple[str, ...]) -> None:
+    """A unit and a crontab can be read by everybody. Raises UserError."""
+    for text in alerts:
+        kind, _, value = text.partition("=")
+        if kind in _SECRET and not value.startswith("@"):
+            raise UserError(
+                f"install: --alert {kind}: a URL is a secret, and units can be read by everybody: {kind}=@FILE"
+            )
 
 
 def given(context: click.Context, name: str) -> bool:
