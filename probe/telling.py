@@ -10,10 +10,10 @@ import trio
 from probe.alert import Alert
 from probe.alerts.base import Channel
 from probe.alerts.deliver import deliver
-from probe.history.outbox import Pending, bury, dead_letters, pending, settle
+from probe.history.outbox import Failure, Pending, bury, dead_letters, pending, settle
 from probe.history.store import History
 
-_GONE: Final = ("the channel is no longer configured", False)
+_GONE: Final = Failure("the channel is no longer configured", again=False)
 
 
 def unique(channels: Sequence[Channel]) -> tuple[Channel, ...]:
@@ -35,21 +35,21 @@ def tell_pending(history: History, channels: Sequence[Channel]) -> list[str]:
     by_name = {channel.name: channel for channel in channels}
     known = [one for one in waiting if one.channel in by_name]
     outcomes = trio.run(deliver, [(one.alert, by_name[one.channel]) for one in known])
-    failed: dict[Pending, tuple[str, bool]] = {one: _GONE for one in waiting if one.channel not in by_name}
+    failed: dict[Pending, Failure] = {one: _GONE for one in waiting if one.channel not in by_name}
     delivered = []
     for one, outcome in zip(known, outcomes, strict=True):
         if outcome.error is None:
             delivered.append(one)
         else:
-            failed[one] = outcome.error, outcome.again
+            failed[one] = Failure(outcome.error, outcome.again, outcome.tried)
     given_up = settle(history, delivered, failed, _now())
     return _words(failed, given_up, dead_letters(history.path))
 
 
-def _words(failed: dict[Pending, tuple[str, bool]], given_up: int, grave: Path) -> list[str]:
+def _words(failed: dict[Pending, Failure], given_up: int, grave: Path) -> list[str]:
     by_channel: dict[str, list[str]] = {}
-    for one, (error, _) in failed.items():
-        by_channel.setdefault(one.channel, []).append(error)
+    for one, failure in failed.items():
+        by_channel.setdefault(one.channel, []).append(failure.words)
     lines = [f"{name}: {len(errors)} alerts not delivered: {errors[0]}" for name, errors in by_channel.items()]
     return lines + ([f"{given_up} alerts were given up, and lie in {grave}"] if given_up else [])
 
@@ -58,15 +58,15 @@ def tell_now(alerts: Sequence[Alert], channels: Sequence[Channel], path: Path) -
     """Send at once, without a history. What no channel took goes to the dead letters, if those can be written."""
     pairs = [(alert, channel) for alert in alerts for channel in channels]
     outcomes = trio.run(deliver, pairs) if pairs else []
-    failed: dict[Pending, tuple[str, bool]] = {
-        Pending(0, alert, channel.name, 0): (outcome.error, outcome.again)
+    failed: dict[Pending, Failure] = {
+        Pending(0, alert, channel.name, 0): Failure(outcome.error, outcome.again, outcome.tried)
         for (alert, channel), outcome in zip(pairs, outcomes, strict=True)
         if outcome.error is not None
     }
     if not failed:
         return []
     try:
-        bury(dead_letters(path), {one: words for one, (words, _) in failed.items()}, _now())
+        bury(dead_letters(path), {one: failure.words for one, failure in failed.items()}, _now())
     except OSError as error:
         return [*_words(failed, 0, path), f"the dead letters cannot be written: {error.strerror}"]
     return _words(failed, len(failed), dead_letters(path))

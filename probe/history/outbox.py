@@ -47,19 +47,27 @@ def buried(path: Path) -> int:
         return 0
 
 
-def settle(history: History, delivered: Sequence[Pending], failed: Mapping[Pending, tuple[str, bool]], now: str) -> int:
-    """Note what was delivered and what failed (its words, and whether it may be tried again); how many gave up.
+class Failure(NamedTuple):
+    """Why an alert was not delivered. `again`: it may be sent again; `tried`: it was sent at all."""
+
+    words: str
+    again: bool
+    tried: bool = True
+
+
+def settle(history: History, delivered: Sequence[Pending], failed: Mapping[Pending, Failure], now: str) -> int:
+    """Note what was delivered and what failed; how many gave up.
 
     What gives up is in the dead letters' file before it leaves the history. Raises OSError, sqlite3.Error.
     """
-    given_up = {p: words for p, (words, again) in failed.items() if not again or p.tries + 1 >= MOST_TRIES}
+    given_up = {p: one.words for p, one in failed.items() if not one.again or p.tries + one.tried >= MOST_TRIES}
     if given_up:
         bury(dead_letters(history.path), given_up, now)
     with history.writing() as database:
         gone = [(p.number, p.channel) for p in (*delivered, *given_up)]
         database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", gone)
-        kept = [(words, p.number, p.channel) for p, (words, _) in failed.items() if p not in given_up]
-        database.executemany("UPDATE deliveries SET tries = tries + 1, error = ? WHERE alert = ? AND channel = ?", kept)
+        kept = [(one.tried, one.words, p.number, p.channel) for p, one in failed.items() if p not in given_up]
+        database.executemany("UPDATE deliveries SET tries = tries + ?, error = ? WHERE alert = ? AND channel = ?", kept)
     return len(given_up)
 
 

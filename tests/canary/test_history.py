@@ -18,7 +18,7 @@ from probe.documents import Record
 from probe.errors import UserError
 from probe.history import schema as files
 from probe.history.lock import BusyError, locked
-from probe.history.outbox import MOST_TRIES, buried, dead_letters, pending, settle
+from probe.history.outbox import MOST_TRIES, Failure, buried, dead_letters, pending, settle
 from probe.history.packing import PackingError, pack, unpack
 from probe.history.store import History, Run
 from probe.judge import judge
@@ -206,16 +206,16 @@ def test_an_alert_waits_for_each_channel_until_it_took_it(path: Path) -> None:
         put(history, made(2, leak=True))
         waiting = pending(history)
         assert [(one.channel, one.alert.change.kind, one.tries) for one in waiting] == [("syslog", "leak", 0), ("webhook a", "leak", 0)]  # fmt: skip
-        assert settle(history, [waiting[0]], {waiting[1]: ("500", True)}, "now") == 0
+        assert settle(history, [waiting[0]], {waiting[1]: Failure("500", True)}, "now") == 0
         (left,) = pending(history)
         assert (left.channel, left.tries) == ("webhook a", 1)
         found = standing(history, "box")
         assert (found.undelivered, found.error, found.leaking) == (1, "500", ("tcp 192.0.2.1:443",))
         for _ in range(MOST_TRIES - 2):
             (left,) = pending(history)
-            assert settle(history, [], {left: ("500", True)}, "now") == 0
+            assert settle(history, [], {left: Failure("500", True)}, "now") == 0
         (left,) = pending(history)
-        assert settle(history, [], {left: ("503", True)}, "2026-01-01T00:00:00Z") == 1
+        assert settle(history, [], {left: Failure("503", True)}, "2026-01-01T00:00:00Z") == 1
         assert pending(history) == []
         (line,) = dead_letters(path).read_text().splitlines()
         letter = json.loads(line)
@@ -229,8 +229,16 @@ def test_what_may_not_be_tried_again_is_buried_at_once(path: Path) -> None:
     with History(path) as history:
         put(history, made(1, leak=True))
         one, two = pending(history)
-        assert settle(history, [], {one: ("400", False), two: ("500", True)}, "now") == 1
+        assert settle(history, [], {one: Failure("400", False), two: Failure("500", True)}, "now") == 1
         assert [left.channel for left in pending(history)] == [two.channel]
+
+
+def test_what_was_not_even_sent_is_not_given_up(path: Path) -> None:
+    with History(path) as history:
+        put(history, made(1, leak=True))
+        for _ in range(MOST_TRIES + 1):
+            assert settle(history, [], {one: Failure("waits", True, False) for one in pending(history)}, "now") == 0
+        assert [one.tries for one in pending(history)] == [0, 0]
 
 
 def test_undelivered_alerts_outlive_their_runs(path: Path) -> None:
