@@ -6,6 +6,7 @@ A webhook's path, query and user are as good as a password: whatever is said of 
 import os
 import re
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -103,20 +104,20 @@ def _private(where: str, path: str) -> str:
     try:
         with open(path, "rb") as file:
             found = os.fstat(file.fileno())
-            if problem := exposed(found.st_uid, found.st_gid, found.st_mode):
+            if problem := exposed(found.st_uid, found.st_gid, found.st_mode, (os.getegid(), *os.getgroups())):
                 raise UserError(f"{where}: {problem}")
             return file.read(_MOST).decode("utf-8", "replace")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UserError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or 'no file name'}") from None
 
 
-def exposed(owner: int, group: int, mode: int) -> str | None:
+def exposed(owner: int, group: int, mode: int, groups: Collection[int] = ()) -> str | None:
     """Why a file is not private: another owner, or others may open it. root is no other: it reads everything.
 
     systemd hands credentials over as root's, mode 440 (LoadCredential=; the bits of the group are the ACL's mask), and
-    Kubernetes secrets as root's with a group of the pod's (fsGroup).
+    Kubernetes secrets as root's with a group of the pod's (fsGroup). `groups`: this process's own.
     """
-    shared = group == 0 or (owner == 0 and group in (os.getegid(), *os.getgroups()))
+    shared = group == 0 or (owner == 0 and group in groups)
     if owner not in (os.geteuid(), 0):
         return f"belongs to user {owner}, expected {os.geteuid()}, who runs this"
     if stat.S_IMODE(mode) & (0o037 if shared else 0o077):

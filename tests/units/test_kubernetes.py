@@ -120,7 +120,10 @@ def test_the_secrets_file_is_private_enough(root: Path) -> None:
     """Kubernetes gives it to root and to the pod's fsGroup, with the group's bits."""
     spec = pod(root)
     mode = next(one["secret"]["defaultMode"] for one in spec["volumes"] if one["name"] == "secret")
-    assert exposed(0, spec["securityContext"]["fsGroup"], mode) is None
+    group = spec["securityContext"]["fsGroup"]
+    assert exposed(0, group, mode, (group,)) is None
+    assert exposed(0, group, mode, ()) is not None
+    assert exposed(group, group, mode, (group,)) is not None
 
 
 def test_commands_in_the_page_are_ours(root: Path) -> None:
