@@ -18,7 +18,10 @@ SANDBOX_PARTS := bubblewrap,srt,podman
 # The real parts that a test run must have used; the run fails if one of them did not pass a single test.
 REAL_PARTS := namespaces,nftables,unbound,bind,dnsmasq,nsd,squid,collector,rootless,seccomp,landlock,cgroup-bpf
 # … by the tests outside of the lab
-CORE_PARTS := nftables,unbound,namespaces,chromium,systemd,cron,rsyslog,promtool
+CORE_PARTS := nftables,unbound
+# … by those that mostly wait for processes of their own
+AROUND := tests/alerts tests/units tests/canary/test_faults.py tests/canary/test_drift_worlds.py tests/canary/test_watching.py tests/reports/test_html_browser.py tests/test_metrics.py
+AROUND_PARTS := namespaces,nftables,chromium,systemd,cron,rsyslog,promtool
 BENCHMARK_PARTS := nmap
 
 SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink
@@ -41,18 +44,20 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The lab and the sandboxes mostly wait, so they run beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
+# The lab, the sandboxes and what waits for servers run beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
 # In a network namespace without an uplink, with the machine's own namespace under the latch: nothing can leave.
 unit: $(VENV)/.dev .apt-test .apt-sandboxes $(VENV)/.npm
-	$(MAKE) --no-print-directory -j3 --output-sync=target .worlds .core .sandboxes
+	$(MAKE) --no-print-directory -j4 --output-sync=target .worlds .core .around .sandboxes
 	$(SAFELY) $(BIN)/pytest tests/benchmarks --real-parts=$(BENCHMARK_PARTS)
 
-.PHONY: .core .worlds .sandboxes
+.PHONY: .core .around .worlds .sandboxes
 # The core has every branch tested.
 .core:
-	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --ignore=tests/sandboxes --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
+	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --ignore=tests/sandboxes $(AROUND:%=--ignore=%) --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --include='$(CORE)' \
 	  --fail-under=100 --show-missing --skip-covered
+.around:
+	$(SAFELY) $(BIN)/pytest $(AROUND) --real-parts=$(AROUND_PARTS)
 .worlds:
 	$(SAFELY) $(BIN)/pytest tests/lab --real-parts=$(REAL_PARTS)
 

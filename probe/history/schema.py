@@ -13,7 +13,7 @@ from probe.errors import UserError
 
 _APPLICATION: Final = 0x65677063  # "egpc" in the file's header: no other program's database is taken for ours
 VERSION: Final = 1
-WAIT: Final = 5.0  # seconds for somebody else's lock on the file (an operator's own query)
+WAIT: Final = 3.0  # seconds for somebody else's lock on the file (an operator's own query)
 _BESIDE: Final = ("-wal", "-shm")
 
 # `number` orders the runs: a clock may step. `body`: the report, packed with `dictionary`; NULL where there was no run.
