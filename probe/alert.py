@@ -1,4 +1,4 @@
-"""The nouns of change: what differs between two runs, and what is told of it. No rule lives here (probe/drift.py)."""
+"""The nouns of change: what differs between two runs, and what is told of it. No rule lives here (probe/drift/)."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -66,6 +66,7 @@ class RunPoint:
     id: str
     started: str | None
     exit_code: int
+    good: bool = False  # complete, without leak or over-block
 
 
 # One letter per run and path of a timeline; `.`: the path was not in that run.

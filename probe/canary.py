@@ -3,23 +3,29 @@
 Pure up to the history, which is read here and written once, in one transaction; alerts are delivered by telling.py.
 """
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from probe.alert import ALERT_SCHEMA, LETTERS, SEVERITY, Alert, Canary, Change, RunPoint
 from probe.codec import to_line
-from probe.conditions import Conditions, conditions
-from probe.damping import Damping, step, unstable
+from probe.conditions import STARTED, Conditions, conditions
+from probe.damping import Damping, Known, step, unstable
 from probe.drift import compare, tell
+from probe.drift.moves import sort_of
 from probe.errors import UserError
 from probe.history.store import KEEP, History, Memory, Run
 from probe.model import Purpose, Verdict
 from probe.report import Report, Result
-from probe.standing import point, stamp, stored_report
+from probe.standing import leaking, point, stamp, stored_report
+from probe.tokens import new_run_id
 
-_FAILED: Final = "failed"  # the note that says since when no run could be made, and why
+# Notes in the history: why no run could be made since the last one that could; the channels of the last run with any.
+_FAILED: Final = "problems"
+_CHANNELS: Final = "channels"
+_MOST_PROBLEMS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +43,10 @@ class Past:
     """What a run is compared with. Without a history: nothing."""
 
     memory: Memory
-    runs: int = 0  # with a report
+    runs: int = 0  # that were ever made
     reference: tuple[RunPoint, Report] | None = None
-    failed: str | None = None
+    failed: tuple[str, ...] = ()  # why no run could be made since the last one that could
+    channels: tuple[str, ...] = ()  # that the last run with any had
 
 
 NOTHING: Final = Past(Memory({}, {}))
@@ -54,7 +61,8 @@ def look_back(history: History) -> Past:
             reference = point(run), stored_report(history, run)
         except UserError:
             reference = None
-    return Past(history.memory(), history.count(), reference, history.note(_FAILED) or None)
+    failed, channels = (tuple(json.loads(history.note(name) or "[]")) for name in (_FAILED, _CHANNELS))
+    return Past(history.memory(), history.made(), reference, failed, channels)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -67,17 +75,19 @@ class Assembled:
     report: Report
     memory: Memory
     alerts: tuple[Alert, ...]
+    channels: tuple[str, ...]  # that the alerts are for: a run by hand without any leaves them to the next one with
 
 
 def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[Change] = ()) -> Assembled:
     """One run, compared. `noticed`: further changes to tell (a history that was set aside)."""
     now = conditions(report)
-    known, due = step(past.memory.known, now, schedule.damping, past.runs)
+    known, due = step(_same_place(past.memory.known, now), now, schedule.damping, past.runs)
     about = {key: one for key, one in {**past.memory.about, **now.about}.items() if key in known or key in now.about}
     changes = _since(past, now)
     told = [*noticed, *tell(due, {**past.memory.about, **about})]
-    if past.failed is not None:
-        told.append(Change("recovered", f"recovered: runs can be made again (was: {past.failed})"))
+    told += _standing(past, schedule)
+    if past.failed:
+        told.append(Change("recovered", f"recovered: runs can be made again (was: {past.failed[-1]})"))
     alerts = alerts_of(told, schedule.name, report.run.id, report.run.started or "")
     return Assembled(
         replace(
@@ -91,7 +101,25 @@ def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[C
         ),
         Memory(known, {key: about[key] for key in known if key in about}),
         alerts,
+        schedule.channels or past.channels,
     )
+
+
+def _standing(past: Past, schedule: Schedule) -> list[Change]:
+    """What a channel that is new here has not heard: paths that leak still."""
+    names = leaking(past.memory)
+    if not names or set(schedule.channels) <= set(past.channels):
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [Change("leak", f"LEAK: {names[0]}{more} got out before this channel was added, and was not told as closed")]
+
+
+def _same_place(known: Mapping[str, Known], now: Conditions) -> Mapping[str, Known]:
+    """Started through another launcher, the paths are another sandbox's: nothing was told of them yet."""
+    before = known.get(STARTED)
+    if before is None or STARTED not in now.values or before.recent[-1] == now.values[STARTED]:
+        return known
+    return {key: one for key, one in known.items() if sort_of(key) != "row"}
 
 
 def _since(past: Past, now: Conditions) -> tuple[Change, ...]:
@@ -100,20 +128,20 @@ def _since(past: Past, now: Conditions) -> tuple[Change, ...]:
     return compare(conditions(past.reference[1]), now, unstable(past.memory.known))
 
 
-def alerts_of(told: Sequence[Change], name: str, run_id: str | None, time: str) -> tuple[Alert, ...]:
-    """What goes to the channels. The id is the same however often it is sent."""
+def alerts_of(told: Sequence[Change], name: str, run_id: str | None, time: str, first: int = 1) -> tuple[Alert, ...]:
+    """What goes to the channels. The id is the same however often it is sent, and printable ASCII."""
     return tuple(
         Alert(
             schema=ALERT_SCHEMA,
             probe_type="egress_path_validation",
-            id=f"{run_id or time}-{number}",
+            id=f"{run_id or new_run_id(0)}-{number}",
             canary=name,
             run_id=run_id,
             time=time,
             severity=SEVERITY[change.kind],
             change=change,
         )
-        for number, change in enumerate(told, 1)
+        for number, change in enumerate(told, first)
     )
 
 
@@ -142,8 +170,8 @@ def keep_run(history: History, done: Assembled, schedule: Schedule, started: flo
         {row.id: LETTERS[row.verdict] for row in shown(report)},
         done.memory,
         done.alerts,
-        schedule.channels,
-        {_FAILED: ""},
+        done.channels,
+        _notes((), done.channels),
         schedule.keep,
     )
 
@@ -161,14 +189,26 @@ def failed_alerts(
 ) -> tuple[Alert, ...]:
     """What is told of a run that could not be made: once, until it can again or fails for another reason."""
     told = [*noticed]
-    if past.failed != problem:
+    if problem not in past.failed:
         told.append(Change("failed", f"failed: the run could not be made: {problem}"))
     return alerts_of(told, schedule.name, None, stamp(now))
 
 
 def keep_failure(
-    history: History, alerts: Sequence[Alert], schedule: Schedule, problem: str, now: float, exit_code: int
+    history: History,
+    alerts: Sequence[Alert],
+    past: Past,
+    schedule: Schedule,
+    problem: str,
+    now: float,
+    exit_code: int,
 ) -> None:
     """One transaction. Raises schema.DamagedError, sqlite3.Error."""
     run = Run(None, now, 0.0, exit_code, complete=False, good=False, problem=problem)
-    history.store(run, None, {}, None, alerts, schedule.channels, {_FAILED: problem}, schedule.keep)
+    channels = schedule.channels or past.channels
+    problems = (*(one for one in past.failed if one != problem), problem)[-_MOST_PROBLEMS:]
+    history.store(run, None, {}, None, alerts, channels, _notes(problems, channels), schedule.keep)
+
+
+def _notes(problems: Sequence[str], channels: Sequence[str]) -> dict[str, str]:
+    return {_FAILED: json.dumps(problems), _CHANNELS: json.dumps(channels)}

@@ -37,11 +37,15 @@ def _strict(kind: type, *also: type) -> Any:
         # bool is a subclass of int: `port = true` must not pass as 1.
         if type(value) not in (kind, *also):
             raise TypeError(f"expected {_WORDS[kind]}, got {_shown(value)}")
+        # JSON can spell half of a character; nothing that writes text can.
+        if kind is str and not value.isascii() and _SURROGATE.search(value):
+            raise TypeError(f"expected text, got half of a character: {_shown(value)}")
         return kind(value)
 
     return hook
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 

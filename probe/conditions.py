@@ -1,36 +1,42 @@
 """A report as a flat table of conditions, key → word, so that any two runs can be compared. Nothing is compared here.
 
-    row:ID              leak, open, closed, blocked or unknown, and by whom it was stopped
+    row:ID              leak, open, closed, blocked or unknown, and by whom it was stopped; not what was not tried
     default: mode: source: dns: rule:      the declared policy, by file
     vantage:NAME        the place that the agent ran in
     baseline:ID, severity:ID               config findings
 
 A rule is known by what it says: its number and its line may change. What differs from run to run by nature (times,
-ports of our own, link-local addresses) is not in the table.
+ports of our own, the place's link-local addresses) is not in the table.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import NamedTuple
 
 from probe.addresses import known_block
 from probe.documents import Vantage
+from probe.errors import one_line
 from probe.model import Action, Declared, DnsRules, EnforcerKind, Outcome, Purpose, Rule, Verdict
-from probe.naming import observed, path_of
+from probe.naming import met_no_interception, observed, path_of
 from probe.report import Observed, Report, Result
 
 THERE = "there"
 UNKNOWN, LEAK, OPEN, CLOSED, BLOCKED = "unknown", "leak", "open", "closed", "blocked"
 UNVERIFIED = "unverified"
+STARTED = "vantage:started"  # through which launcher
+_TAB = "\t"
+_LONGEST = 240  # characters of a name or a word
+_MOST = 64  # things of one kind that a place has; an honest agent tells no more
 _STOPPED = (Outcome.DENIED, Outcome.NO_ROUTE, Outcome.REJECTED, Outcome.PROXY_DENIED, Outcome.NAME_DENIED)
 _FILTERS = (EnforcerKind.LOCAL_FIREWALL, EnforcerKind.ROUTER, EnforcerKind.MIDDLEBOX)
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a sentence about a key needs. `place`: file and line; `seen`: what was observed; `why`: the row's reason."""
+    """What a sentence about a key needs, printable. `place`: file and line; `seen`: what was observed."""
 
     name: str
     place: str | None = None
@@ -60,7 +66,7 @@ def conditions(report: Report) -> Conditions:
     said = [*_rows(report), *_policy(report), *_baseline(report)]
     vantage = report.run.vantage
     if vantage is not None:
-        said += _vantage(vantage)
+        said += [*_vantage(vantage), _Said(STARTED, one_line(report.run.via or "in place"), About("started"))]
     return Conditions(
         {one.key: one.value for one in said},
         {one.key: one.about for one in said},
@@ -68,22 +74,47 @@ def conditions(report: Report) -> Conditions:
     )
 
 
+def short(text: str) -> str:
+    """One printable line of a bounded length: the inside may say anything. What was cut differs where it differed."""
+    if len(text) <= _LONGEST:
+        return one_line(text)
+    mark = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return one_line(text[:_LONGEST]) + f"…{mark}"
+
+
+def key(sort: str, *parts: str) -> str:
+    """A key whose parts can be told apart: no printable line has a tab."""
+    return f"{sort}:" + _TAB.join(map(one_line, parts))
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The parts that `key` was made of."""
+    return tuple(name.partition(":")[2].split(_TAB))
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def _rows(report: Report) -> Iterator[_Said]:
     for row in report.results:
-        if row.purpose is not Purpose.SELF_TEST:
+        if not _is_left_out(row):
             address = row.destination.address
             about = About(
-                name=path_of(row),
+                name=short(path_of(row)),
                 place=place(row.declared),
-                seen=observed(row.observed),
-                why=row.why,
-                address=address,
+                seen=short(observed(row.observed)),
+                why=short(row.why),
+                address=None if address is None else short(address),
                 cidr=known_block(address),
             )
-            yield _Said(f"row:{row.id}", word(row), about)
+            yield _Said(key("row", row.id), word(row), about)
+
+
+def _is_left_out(row: Result) -> bool:
+    """What was not tried is not there; who looked for an interception and met none says nothing."""
+    if row.purpose is Purpose.SELF_TEST or row.verdict is Verdict.NOT_RUN:
+        return True
+    return row.verdict is Verdict.UNPROVEN and met_no_interception(row)
 
 
 def word(row: Result) -> str:
@@ -118,7 +149,7 @@ def place(declared: Declared | Rule | DnsRules) -> str | None:
     """`egress-policy.toml:7`: the file as it was named, and the line where that is known."""
     if declared.path is None:
         return None
-    return declared.path if declared.line is None else f"{declared.path}:{declared.line}"
+    return short(declared.path) if declared.line is None else f"{short(declared.path)}:{declared.line}"
 
 
 # --- the declared policy ----------------------------------------------------------------------------------------------
@@ -127,26 +158,44 @@ def place(declared: Declared | Rule | DnsRules) -> str | None:
 def _policy(report: Report) -> Iterator[_Said]:
     policy = report.policy
     for source in policy.sources:
-        yield _Said(f"source:{source.path} {source.dialect}", THERE, About(f"{source.path} ({source.dialect})"))
-        yield _Said(f"mode:{source.path} {source.dialect}", source.mode.value, About(source.path))
-    for default in policy.defaults:
-        yield _Said(f"default:{default.path}", default.action.value, About(str(default.path), place(default)))
+        about = About(f"{short(source.path)} ({source.dialect})")
+        yield _Said(key("source", source.path, source.dialect), THERE, about)
+        yield _Said(key("mode", source.path, source.dialect), source.mode.value, About(short(source.path)))
+    # One file may be two layers: an openclaw.json with keys that the product does not know.
+    for source, default in zip(policy.sources, policy.defaults, strict=False):
+        about = About(short(source.path), place(default))
+        yield _Said(key("default", source.path, source.dialect), default.action.value, about)
     for dns in policy.dns:
-        yield _Said(f"dns:{dns.path}", _dns(dns), About(str(dns.path), place(dns)))
+        yield _Said(key("dns", str(dns.path)), _dns(dns), About(short(str(dns.path)), place(dns)))
     rules: dict[str, list[Rule]] = {}
     for rule in policy.rules:
-        rules.setdefault(f"rule:{rule.path}:{_subject(rule)}", []).append(rule)
-    for key, same in rules.items():
-        yield _Said(key, "; ".join(sorted(map(_ports, same))), About(_subject(same[0]), place(same[0])))
+        rules.setdefault(key("rule", str(rule.path), _subject(rule)), []).append(rule)
+    for name, same in rules.items():
+        yield _Said(name, _ports(same), About(_subject(same[0]), _places(same)))
+
+
+def _places(same: Sequence[Rule]) -> str | None:
+    """Of rules with one subject: the file, and all of their lines."""
+    more = "".join(f", {rule.line}" for rule in same[1:] if rule.line is not None)
+    first = place(same[0])
+    return None if first is None else first + more
 
 
 def _subject(rule: Rule) -> str:
     return f"{rule.action.value} {rule.domain or rule.cidr or 'everything'}"
 
 
-def _ports(rule: Rule) -> str:
-    ports = f"port {', '.join(map(str, sorted(rule.ports)))}" if rule.ports else "any port"
-    return ports + (f"/{rule.protocol.value}" if rule.protocol else "")
+def _ports(same: Sequence[Rule]) -> str:
+    """Of rules with one subject, together: two rules for a port each say what one rule for both says."""
+    found: dict[str, set[int] | None] = {}
+    for rule in same:
+        protocol = f"/{rule.protocol.value}" if rule.protocol else ""
+        known = found.setdefault(protocol, set())
+        found[protocol] = None if known is None or not rule.ports else known | set(rule.ports)
+    return "; ".join(
+        ("any port" if ports is None else f"port {', '.join(map(str, sorted(ports)))}") + protocol
+        for protocol, ports in sorted(found.items())
+    )
 
 
 def _dns(dns: DnsRules) -> str:
@@ -166,13 +215,15 @@ def _vantage(seen: Vantage) -> Iterator[_Said]:
         "refused socket": seen.refused_sockets,
     }
     for name, values in several.items():
-        for value in values:
-            yield _Said(f"vantage:{name} {value}", THERE, About(f"{name} {value}"))
+        for value in values[:_MOST]:
+            yield _Said(f"vantage:{name} {short(value)}", THERE, About(f"{name} {short(value)}"))
     one = {
         "user id": str(seen.uid),
         "no_new_privs": _flag(seen.no_new_privs),
         "seccomp": seen.seccomp or "unknown",
-        "container": _container(seen),
+        "container": seen.container or "none",
+        # Not the network namespace: launchers make one per run, and the kernel uses their numbers again.
+        "container id": seen.container_id or "unknown",
         "IPv4": _global(seen, 4),
         "IPv6": _global(seen, 6),
         "resolvers": ", ".join(seen.resolvers) or "none",
@@ -180,16 +231,11 @@ def _vantage(seen: Vantage) -> Iterator[_Said]:
         "event loop": "cannot start" if seen.event_loop else "starts",
     }
     for name, value in one.items():
-        yield _Said(f"vantage:{name}", value, About(name))
+        yield _Said(f"vantage:{name}", short(value), About(name))
 
 
 def _flag(value: bool | None) -> str:
     return {True: "on", False: "off", None: "unknown"}[value]
-
-
-def _container(seen: Vantage) -> str:
-    """The engine and the container's id; else the network namespace, which is a new one after a replacement too."""
-    return f"{seen.container or 'none'} {seen.container_id or seen.netns or 'unknown'}"
 
 
 def _global(seen: Vantage, version: int) -> str:
@@ -217,5 +263,6 @@ def _baseline(report: Report) -> Iterator[_Said]:
     for finding in report.baseline:
         seen[finding.id] += 1
         name = finding.id if seen[finding.id] == 1 else f"{finding.id} ({seen[finding.id]})"
-        yield _Said(f"baseline:{name}", finding.observed, About(f"{name} ({finding.title})"))
-        yield _Said(f"severity:{name}", finding.severity.value, About(f"{name} ({finding.title})"))
+        about = About(short(f"{name} ({finding.title})"))
+        yield _Said(key("baseline", name), finding.observed, about)
+        yield _Said(key("severity", name), finding.severity.value, about)

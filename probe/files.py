@@ -19,6 +19,8 @@ _LARGEST_EVIDENCE = 512 * 1024 * 1024
 
 def read_text(path: str, largest: int = _LARGEST_CONFIG) -> str:
     """The file's text. Raises UserError: missing, unreadable, a folder, too large, not UTF-8."""
+    if not path.isascii() and any("\ud800" <= char <= "\udfff" for char in path):
+        raise UserError(f"{path}: a file's name that is no text (UTF-8)")
     try:
         with open(path, "rb") as file:
             data = file.read(largest + 1)

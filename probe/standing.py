@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise, takewhile
+from typing import Final
 
-from probe.alert import Canary, RunPoint
+from probe.alert import Canary, Change, RunPoint
 from probe.codec import DecodeError, decode, parse_json
 from probe.conditions import LEAK, UNKNOWN, conditions
+from probe.damping import unstable
 from probe.drift import compare
 from probe.drift.moves import sort_of, state
 from probe.errors import UserError
 from probe.history.outbox import buried
-from probe.history.store import History, Memory, Run
+from probe.history.store import History, Memory, Run, now
 from probe.report import Report
+
+_USUAL: Final = 20  # runs that show how often there is one
 
 
 def stored_report(history: History, run: Run) -> Report:
@@ -25,7 +30,7 @@ def stored_report(history: History, run: Run) -> Report:
 
 def point(run: Run) -> RunPoint:
     """A run as timelines show it."""
-    return RunPoint(run.run_id or f"#{run.number}", stamp(run.started), run.exit_code)
+    return RunPoint(run.run_id or f"#{run.number}", stamp(run.started), run.exit_code, run.good)
 
 
 def stamp(moment: float) -> str:
@@ -39,7 +44,7 @@ def compared(report: Report, history: History, run: Run, name: str) -> Report:
     if before is None:
         return replace(report, canary=Canary(name))
     old = stored_report(history, before)
-    changes = compare(conditions(old), conditions(report))
+    changes = compare(conditions(old), conditions(report), unstable(history.memory().known))
     verdicts = {row.id: row.verdict for row in old.results}
     return replace(report, canary=Canary(name, point(before), verdicts, changes))
 
@@ -49,6 +54,29 @@ def with_timeline(report: Report, history: History, runs: Sequence[Run], name: s
     canary = report.canary or Canary(name)
     points = tuple(point(run) for run in runs)
     return replace(report, canary=replace(canary, runs=points, timeline=history.timeline(runs)))
+
+
+def without_runs(report: Report, runs: Sequence[Run]) -> Report:
+    """The last report that there is, and that no run could be made since: it must not look like the present."""
+    failed = list(takewhile(lambda run: run.problem is not None, reversed(runs)))
+    if not failed:
+        return report
+    line = f"failed: the last {len(failed)} runs could not be made: {failed[0].problem}"
+    canary = report.canary or Canary("")
+    return replace(
+        report,
+        complete=False,
+        problems=(line, *report.problems),
+        canary=replace(canary, changes=(Change("failed", line), *canary.changes)),
+    )
+
+
+def overdue(runs: Sequence[Run], moment: float) -> float | None:
+    """Seconds since the last run, where that is three times as long as it was between runs; else None."""
+    gaps = sorted(after.started - before.started for before, after in pairwise(runs))
+    usual = gaps[len(gaps) // 2] if len(gaps) > 1 else None
+    since = moment - runs[-1].started if runs else 0.0
+    return since if usual is not None and since > 3 * max(usual, 60.0) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +95,12 @@ class Standing:
     dead_letters: int
     exits: dict[int, int]  # exit code → runs
     alerts: dict[str, int]  # kind → alerts
+    overdue: float | None = None  # seconds since the last run, where one is missing
 
 
-def standing(history: History, name: str) -> Standing:
-    """From the history and the dead letters beside it. Raises UserError."""
-    last = history.runs(1)
+def standing(history: History, name: str, moment: float | None = None) -> Standing:
+    """From the history and the dead letters beside it. `moment`: seconds since 1970. Raises UserError."""
+    last = history.runs(_USUAL)
     good = history.reference()
     memory = history.memory()
     waiting = history.rows("SELECT error FROM deliveries ORDER BY alert")
@@ -79,16 +108,22 @@ def standing(history: History, name: str) -> Standing:
         name=name,
         runs=int(history.rows("SELECT count(*) FROM runs")[0][0]),
         bytes=history.path.stat().st_size,
-        last=last[0] if last else None,
+        last=last[-1] if last else None,
         good=good if good is not None and good.good else None,
-        leaking=_told(memory, LEAK),
+        leaking=leaking(memory),
         blind=_told(memory, UNKNOWN),
         undelivered=len(waiting),
         error=next((error for (error,) in waiting if error), None),
         dead_letters=buried(history.path),
         exits=dict(history.rows("SELECT exit_code, count(*) FROM runs GROUP BY exit_code")),
         alerts=dict(history.rows("SELECT kind, count(*) FROM alerts GROUP BY kind")),
+        overdue=overdue(last, now() if moment is None else moment),
     )
+
+
+def leaking(memory: Memory) -> tuple[str, ...]:
+    """Names of the rows that were last told as leaks."""
+    return _told(memory, LEAK)
 
 
 def _told(memory: Memory, word: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from probe.alerts.deliver import deliver
 from probe.history.outbox import Failure, Pending, bury, dead_letters, pending, settle
 from probe.history.store import History
 
-_GONE: Final = Failure("the channel is no longer configured", again=False)
+_GONE: Final = Failure("the channel is not configured any more", again=True)
 
 
 def unique(channels: Sequence[Channel]) -> tuple[Channel, ...]:
@@ -34,6 +34,8 @@ def tell_pending(history: History, channels: Sequence[Channel]) -> list[str]:
         return []
     by_name = {channel.name: channel for channel in channels}
     known = [one for one in waiting if one.channel in by_name]
+    if not channels:  # a run by hand: the next scheduled one tells it
+        return []
     outcomes = trio.run(deliver, [(one.alert, by_name[one.channel]) for one in known])
     failed: dict[Pending, Failure] = {one: _GONE for one in waiting if one.channel not in by_name}
     delivered = []

@@ -21,11 +21,10 @@ _GRACE: Final = 40.0  # seconds that a run gets to end and store what it has
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds. `jitter`: each run begins up to so much later than it is due; `limit`: it is ended after that."""
+    """Seconds. `jitter`: each run begins up to so much later than it is due."""
 
     every: float
     jitter: float
-    limit: float
 
 
 def boottime() -> float:
@@ -48,8 +47,7 @@ async def watch(
     due = clock()
     while True:
         await _sleep_until(due + random() * pace.jitter, clock)
-        with trio.move_on_after(pace.limit):
-            await start()
+        await start()
         due = next_due(due, clock(), pace.every)
 
 
@@ -71,8 +69,11 @@ async def until_signal(work: Callable[[], Awaitable[None]]) -> None:
             await work()
 
 
-async def run_child(command: Sequence[str], grace: float = _GRACE) -> int | None:
-    """The command's exit status; None where it cannot be started. Where this is cancelled SIGTERM, then SIGKILL."""
+async def run_child(command: Sequence[str], limit: float = math.inf, grace: float = _GRACE) -> int | str:
+    """The command's exit status; or why it has none of its own. Where it is ended it gets SIGTERM, then SIGKILL.
+
+    `limit`: seconds; it is ended after that. So it is where this is cancelled.
+    """
 
     async def ask_to_end(process: trio.Process) -> None:
         with suppress(ProcessLookupError):
@@ -82,10 +83,12 @@ async def run_child(command: Sequence[str], grace: float = _GRACE) -> int | None
         with suppress(ProcessLookupError):
             process.kill()
 
-    try:
-        done: subprocess.CompletedProcess[bytes] = await trio.run_process(
-            command, check=False, stdin=subprocess.DEVNULL, deliver_cancel=ask_to_end, start_new_session=True
-        )
-    except OSError:
-        return None
-    return done.returncode
+    with trio.move_on_after(limit):
+        try:
+            done: subprocess.CompletedProcess[bytes] = await trio.run_process(
+                command, check=False, stdin=subprocess.DEVNULL, deliver_cancel=ask_to_end, start_new_session=True
+            )
+        except OSError as error:
+            return f"it could not be started: {error.strerror}"
+        return done.returncode if done.returncode >= 0 else f"it was ended by signal {-done.returncode}"
+    return f"it was ended after {limit:g} s"

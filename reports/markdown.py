@@ -36,7 +36,7 @@ def _changes(report: Report) -> str:
 
 def _baseline(report: Report) -> str:
     rows = [
-        f"| {f.severity.value} | {f.id} | {_text(f.title)} | {_text(f.evidence)} | {f.observed} |"
+        f"| {f.severity.value} | {_text(f.id)} | {_text(f.title)} | {_text(f.evidence)} | {f.observed} |"
         for f in report.baseline
     ]
     head = "| severity | finding | title | evidence | observed |\n| --- | --- | --- | --- | --- |"
@@ -59,8 +59,9 @@ def _bold_leak(result: Result) -> str:
 
 
 def _text(value: object) -> str:
-    """Markdown and HTML have no meaning in it."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", clean(value))
+    """Markdown and HTML have no meaning in it; nobody is mentioned, and nothing becomes a link by itself."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", clean(value))
+    return escaped.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def _code(value: object) -> str:

@@ -37,7 +37,7 @@ def render(report: Report, style: Style) -> str:
 
 def _head(report: Report, style: Style) -> str:
     lines = [
-        style.paint(f"egress-probe {report.run.tool.version}", "bold") + f" · run {clean(report.run.id)}",
+        style.paint(f"egress-probe {clean(report.run.tool.version)}", "bold") + f" · run {clean(report.run.id)}",
         f"Policy: {words.policy_line(report)}",
         *(f"Note: {clean(note)}" for note in report.notes),
     ]
@@ -63,7 +63,7 @@ def _baseline(report: Report, style: Style) -> str:
     rows = [
         [
             style.paint(finding.severity.value, *_SEVERITY[finding.severity]),
-            finding.id,
+            clean(finding.id),
             clean(finding.title, 60),
             finding.observed,
         ]

@@ -109,7 +109,7 @@ def counts(report: Report) -> str:
 
 def since(reference: RunPoint) -> str:
     """What a comparison is with."""
-    good = "last known good run" if reference.exit_code in (0, 3) else "last complete run"
+    good = "last known good run" if reference.good else "last complete run"
     return clean(f"Since the {good} ({reference.started or '?'}, {reference.id})")
 
 

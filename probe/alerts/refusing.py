@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from probe.alerts.base import MOST_WORDS, DeliveryError
 
+# The message itself is refused, or its place is gone. 401, 403 and 404 come and go with a deployment.
+_FOR_GOOD = (400, 405, 410, 411, 413, 414, 415, 422, 431)
+
 
 class Answer(NamedTuple):
     """`after`: its Retry-After, in seconds. `body`: what was read of it, as it came."""
@@ -21,12 +24,12 @@ def refusal(answer: Answer, known: Mapping[str, str] | None = None) -> DeliveryE
     status = answer.status
     if 200 <= status < 300:
         return None
-    if 300 <= status < 400:
-        return DeliveryError(f"it answered with a redirect ({status}), which is not followed", again=False)
+    if 300 <= status < 400:  # a captive portal does that too
+        return DeliveryError(f"it answered with a redirect ({status}), which is not followed", again=True)
     word = (known or {}).get(answer.body[:MOST_WORDS].decode("latin-1").strip())
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
     said = f"it answered {status} {phrase}".rstrip() + (f": {word}" if word else "")
-    return DeliveryError(said, again=status == 429 or status >= 500, after=answer.after)
+    return DeliveryError(said, again=status not in _FOR_GOOD, after=answer.after)
 
 
 def retry_after(value: str, date: str) -> float | None:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -165,14 +165,19 @@ def boundary(text: str) -> str:
         ) from None
 
 
-def check_outputs(form: str, outputs: tuple[str, ...]) -> None:
-    """Before anything is sent: every format is known, every file can be written. Raises UserError."""
-
+def check_formats(form: str, outputs: tuple[str, ...]) -> None:
+    """Every format is known. Raises UserError."""
     if form not in FORMATS:
         raise UserError(f"--format {form}: unknown format (known: {', '.join(FORMATS)})")
     for path in outputs:
         if Path(path).suffix not in SUFFIXES:
             raise UserError(f"-o {path}: unknown suffix (known: {' '.join(SUFFIXES)})")
+
+
+def check_outputs(form: str, outputs: tuple[str, ...]) -> None:
+    """Before anything is sent: every format is known, every file can be written. Raises UserError."""
+    check_formats(form, outputs)
+    for path in outputs:
         check_writable(path)
 
 
@@ -191,10 +196,27 @@ def print_report(report: Report, form: str, outputs: tuple[str, ...]) -> int:
     from reports.style import Style
 
     # First to stdout: a disk that is full must not cost the report.
-    click.echo(FORMATS[form](report, style()), nl=False)
+    print_out(FORMATS[form](report, style()))
     for path in outputs:
         write_text(path, FORMATS[SUFFIXES[Path(path).suffix]](report, Style()))
     return report.summary.exit_code
+
+
+def print_out(text: str) -> None:
+    """On stdout. A reader that left (`| head`) has what it wanted. Raises UserError where it cannot be written."""
+    try:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        point_nowhere(sys.stdout)
+    except OSError as error:
+        point_nowhere(sys.stdout)
+        raise UserError(f"standard output: cannot be written: {error.strerror}") from None
+
+
+def point_nowhere(stream: TextIO) -> None:
+    """Python must not say at its end that it could not say something, and exit with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def style() -> Any:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TextIO
 
 _EVERY = 0.2  # seconds
-_WIDEST = 44  # characters of a path
+_WIDEST = 30  # characters of a path: the whole fits 80 columns
 
 
 class Progress:
@@ -52,7 +52,9 @@ class Progress:
             return
         self._done += 1
         number = line.partition('"check":')[2].partition(",")[0]
-        self._path = self._names.get(int(number), "") if number.isascii() and number.isdigit() else ""
+        self._path = (
+            self._names.get(int(number), "") if len(number) < 10 and number.isascii() and number.isdigit() else ""
+        )
 
     def _tick(self) -> None:
         while not self._over.wait(_EVERY):
@@ -68,7 +70,7 @@ class Progress:
     def _left(self, elapsed: float) -> str:
         """As fast as until now, but not before silence has lasted long enough; at first only the bound is known."""
         at_most = max(self._seconds - elapsed, 0.0)
-        if self._done * 10 < len(self._names):
+        if self._done * 10 < len(self._names) or not self._done:
             return f"at most {at_most:.0f} s left"
         pace = elapsed * (len(self._names) - self._done) / self._done
         return f"about {min(max(pace, self._silence - elapsed, 0.0), at_most):.0f} s left"

@@ -53,8 +53,9 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(one_line(error.format_message()))
     except (KeyboardInterrupt, click.Abort):
         return INCOMPLETE
-    except BrokenPipeError:
-        # The reader left (`| head`): nothing more to say, and Python must not say it at exit either.
+    except (BrokenPipeError, SystemExit):
+        # The reader left (`| head`), and click would exit with 1, which is a leak: nothing more to say, and Python must
+        # not say it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
     return status if isinstance(status, int) else 0

@@ -1,10 +1,13 @@
 """One run as its options say it: plan, attempt, judge. What is done with the report is its callers' business."""
 
 import functools
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple, TextIO
 
 import click
@@ -15,6 +18,7 @@ from probe.cli.far import TOKEN_VARIABLE, FarSide, far_end
 from probe.cli.options import Finite, check_writable, policy_options, scenario_options, stack
 from probe.cli.planning import Request, plan_for
 from probe.cli.progress import Progress
+from probe.cli.signals import noticed
 from probe.codec import encode, to_line
 from probe.documents import Evidence, FarEnd, Orders, Plan
 from probe.errors import UserError, first_user_error
@@ -109,7 +113,10 @@ def _perform(fail_on: str, default_witness: bool, plan_out: str | None, evidence
 def _await_arrivals(key: bytes, far: FarSide, grace: float) -> FarEnd:
     if sys.stderr.isatty():
         click.echo(f"waiting {grace:g} s for late arrivals at the collector …", err=True)
-    return wait_and_read(far.client, key, grace)
+    with noticed() as stop:
+        found = wait_and_read(far.client, key, grace, lambda: math.inf if stop.came else time.monotonic())
+    # What arrived has arrived; that nothing else did was not waited for.
+    return replace(found, problem="the wait for late arrivals was cut short") if stop.came else found
 
 
 class EvidenceFile:

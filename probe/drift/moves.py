@@ -1,5 +1,6 @@
 """One key's difference between two runs, and what every teller of them needs."""
 
+import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -33,6 +34,11 @@ def state(word: str | None) -> str:
     return NONE if word is None else word.partition(" ")[0]
 
 
+def whoever(word: str | None) -> str | None:
+    """Without the address: the same router has one for IPv4 and one for IPv6."""
+    return None if word is None else re.sub(r" [0-9a-f.:]*[.:][0-9a-f.:]*$", "", word)
+
+
 SORT: Final = {
     "row": "row",
     **dict.fromkeys(("source", "mode", "default", "dns", "rule"), "policy"),
@@ -41,9 +47,19 @@ SORT: Final = {
 }
 
 
+def is_known(key: str) -> bool:
+    """Whether this version knows keys of its sort: a history may be another's."""
+    return key.partition(":")[0] in SORT
+
+
 def sort_of(key: str) -> str:
     """`row`, `policy`, `vantage` or `baseline`."""
     return SORT[key.partition(":")[0]]
+
+
+def is_of_an_entry(key: str) -> bool:
+    """Whether it is the row of a policy's own entry: it goes with its rule, and that has a line of its own."""
+    return key.startswith("row:declared-entries/")
 
 
 def about_of(move: Move, about: Mapping[str, About]) -> About:

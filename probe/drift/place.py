@@ -11,7 +11,7 @@ def tell(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
     """Capabilities that were gained together share a line."""
     lines, together = [], dict[tuple[str, bool], list[Move]]()
     for move in found:
-        if THERE in (move.before, move.now):
+        if {move.before, move.now} == {None, THERE}:
             name = about_of(move, about).name
             together.setdefault((name.rpartition(" ")[0], move.now is not None), []).append(move)
         else:

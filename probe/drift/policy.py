@@ -3,31 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 from probe.alert import Change
-from probe.conditions import About
+from probe.conditions import About, parts_of
 from probe.drift.moves import MOST, Move, about_of, change
 
 
 def tell(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
     """A layer that came or went says all of its rules in one line; one rule that took another's place says both."""
-    layers = {m.key.removeprefix("source:").rpartition(" ")[0] for m in found if m.key.startswith("source:")}
+    layers = {parts_of(move.key)[0] for move in found if move.key.startswith("source:")}
     lines = []
     rules: dict[str, list[Move]] = {}
     for move in found:
-        sort, _, rest = move.key.partition(":")
+        sort, file = move.key.partition(":")[0], parts_of(move.key)[0]
         if sort == "source":
             lines.append(change(move, f"the policy {about[move.key].name} is {'gone' if move.now is None else 'new'}"))
-        elif _file(sort, rest) in layers:
+        elif file in layers:
             continue
         elif sort == "rule":
-            rules.setdefault(_file(sort, rest), []).append(move)
+            rules.setdefault(file, []).append(move)
         else:
             lines.append(change(move, _scalar(sort, move, about_of(move, about))))
     return lines + [change for same in rules.values() for change in _rules(same, about)]
-
-
-def _file(sort: str, rest: str) -> str:
-    """The file in what follows a key's first word."""
-    return rest.rpartition(":")[0] if sort == "rule" else rest.rpartition(" ")[0] if sort == "mode" else rest
 
 
 def _scalar(sort: str, move: Move, row: About) -> str:
@@ -36,7 +31,7 @@ def _scalar(sort: str, move: Move, row: About) -> str:
 
 
 def _rules(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
-    new = [move for move in found if move.before is None]
+    new = sorted((move for move in found if move.before is None), key=_narrow)
     gone = [move for move in found if move.now is None]
     changed = [move for move in found if move.before is not None and move.now is not None]
     lines = [change(m, f"{_at(m, about)}: the rule {_rule(m, about)} is {m.now} now (was {m.before})") for m in changed]
@@ -48,6 +43,14 @@ def _rules(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
         for same in (new, gone)
         if same
     ]
+
+
+def _narrow(move: Move) -> tuple[bool, int]:
+    """What opens most comes first: a line has room for some rules only."""
+    action, _, subject = parts_of(move.key)[-1].partition(" ")
+    if "/" in subject:
+        return action != "allow", int(subject.rpartition("/")[2])
+    return action != "allow", 0 if subject == "everything" else 8 if subject.startswith("*") else 128
 
 
 def _at(move: Move, about: Mapping[str, About]) -> str:

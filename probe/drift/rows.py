@@ -1,18 +1,20 @@
 """What changed of the paths: a literal table over what held before and what holds now. Rows alike share a line."""
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from probe.addresses import family
 from probe.alert import Change, Kind
 from probe.conditions import BLOCKED, CLOSED, LEAK, OPEN, UNKNOWN, About
-from probe.drift.moves import NEVER, NONE, Move, about_of, state
+from probe.drift.moves import NEVER, NONE, Move, about_of, state, whoever
 
 # (before, now) → the kind of change, and what is said of the rows. Without an entry: nothing is said.
 # A row that is new came with a policy entry or a scenario; only if it leaks is that news.
 TOLD: Final[dict[tuple[str, str], tuple[Kind, str]]] = {
     **{(was, LEAK): ("leak", "got out") for was in (NONE, NEVER, UNKNOWN, OPEN, CLOSED, BLOCKED)},
+    # An allowed path that never worked is told as one that no longer does.
+    **{(was, BLOCKED): ("closed", "does not work, and is declared allowed") for was in (NONE, NEVER)},
     (LEAK, CLOSED): ("closed", "no longer got out"),
     # Still open, but the declaration says otherwise now: the policy's own change has a line too.
     (LEAK, OPEN): ("opened", "still gets out, and is declared so now"),
@@ -35,29 +37,29 @@ TOLD: Final[dict[tuple[str, str], tuple[Kind, str]]] = {
 
 
 def tell(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
-    groups: dict[tuple[Kind, str, str | None, str | None], list[Move]] = {}
+    groups: dict[tuple[str | None, ...], list[Move]] = {}
     for move in found:
         told = TOLD.get((state(move.before), state(move.now)))
         if told is not None:
-            groups.setdefault((*told, _whoever(move.before), _whoever(move.now)), []).append(move)
-    return [_row_line(kind, phrase, same, about) for (kind, phrase, _, _), same in groups.items()]
-
-
-def _whoever(word: str | None) -> str | None:
-    """Without the address: the same router has one for IPv4 and one for IPv6."""
-    return None if word is None else re.sub(r" [0-9a-f.:]*[.:][0-9a-f.:]*$", "", word)
+            words = whoever(move.before), whoever(move.now)
+            # Where the address is all that differs, it is what the line is about.
+            words = (move.before, move.now) if words[0] == words[1] else words
+            why = about_of(move, about).why if told[0] == "blind" else None
+            groups.setdefault((told[1], *words, why), []).append(move)
+    return [_row_line(*TOLD[state(same[0].before), state(same[0].now)], same, about) for same in groups.values()]
 
 
 def _shared(words: Sequence[str | None]) -> str | None:
     """A word that all have; of words that differ in the address only, without it."""
-    return words[0] if len(set(words)) == 1 else _whoever(words[0])
+    return words[0] if len(set(words)) == 1 else whoever(words[0])
 
 
 def _row_line(kind: Kind, phrase: str, same: Sequence[Move], about: Mapping[str, About]) -> Change:
     rows = [about_of(move, about) for move in same]
     line = f"{_LOUD.get(kind, kind)}: {_named(rows)} {phrase if len(rows) == 1 else _plural(phrase)}"
     before, now = _shared([move.before for move in same]), _shared([move.now for move in same])
-    detail = _detail(kind, Move(same[0].key, before, now), rows[0])
+    place = rows[0].place if len({row.place for row in rows}) == 1 else None
+    detail = _detail(kind, Move(same[0].key, before, now), replace(rows[0], place=place))
     return Change(
         kind=kind,
         line=line + (f" ({detail})" if detail else ""),
@@ -90,9 +92,9 @@ def _detail(kind: Kind, move: Move, row: About) -> str:
         return "; ".join([*([] if move.before == NEVER else [f"was {_word(move.before)}"]), row.why or ""]).strip("; ")
     if kind == "untried":
         return f"was {_word(move.before)}"
-    declared = f"; {row.place} declares it denied" if kind == "leak" and row.place else ""
+    declared = (f"; {row.place} declares it denied" if row.place else "; declared denied") if kind == "leak" else ""
     if move.before in (None, NEVER):
-        return f"first seen now{declared}"
+        return f"first seen now{declared}" if kind == "leak" else f"now {_word(move.now)}"
     return f"was {_word(move.before)}, now {_word(move.now) if kind != 'leak' else row.seen}{declared}"
 
 

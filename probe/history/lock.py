@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from probe.errors import UserError
 from probe.history.schema import DamagedError, check_header, lock_path
@@ -19,8 +20,22 @@ class BusyError(UserError):
     """Another run of the same canary is going on: this one proved nothing."""
 
 
+class Held(NamedTuple):
+    """The lock. `kept`: a run was stored here before."""
+
+    file: int
+    kept: bool
+
+    def note_kept(self) -> None:
+        """A run is stored now: should the history be gone at the next one, that can be said."""
+        _write(self.file, _KEPT)
+
+
+_KEPT: Final = "a run was stored here\n"
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[Held]:
     """Hold the lock of the history at `path`. Raises BusyError, UserError (also where that file is not a history)."""
     where = lock_path(path)
     # Before the lock's file is made: it is what tells a damaged history from somebody else's file.
@@ -35,20 +50,25 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = os.pread(file, 100, 0).decode("ascii", "replace").strip() or "somebody"
+            who = os.pread(file, 100, 0).decode("ascii", "replace").partition("\n")[0] or "somebody"
             raise BusyError(f"{path}: another run of this canary is going on ({who})") from None
         except OSError as error:
             raise LockError(f"{where}: cannot be locked: {error.strerror}") from None
-        _sign(file)
-        yield
+        kept = _KEPT in os.pread(file, 200, 0).decode("ascii", "replace")
+        _write(file, f"pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n" + (_KEPT if kept else ""))
+        yield Held(file, kept)
     finally:
         os.close(file)
 
 
-def _sign(file: int) -> None:
-    """Who holds it, for the message of the other one; the lock itself needs no bytes."""
+def _write(file: int, text: str) -> None:
+    """For the next one's messages; the lock itself needs no bytes."""
     try:
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode(), 0)
+        if text != _KEPT:
+            os.ftruncate(file, 0)
+            os.lseek(file, 0, os.SEEK_SET)
+        elif _KEPT in os.pread(file, 200, 0).decode("ascii", "replace"):
+            return
+        os.write(file, text.encode())
     except OSError:
         return  # a full disk

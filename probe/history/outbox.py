@@ -2,12 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from probe.alert import Alert
-from probe.codec import decode, encode, parse_json
+from probe.codec import DecodeError, decode, encode, parse_json
+from probe.errors import UserError
+from probe.history.schema import DamagedError
 from probe.history.store import History
 
 MOST_TRIES: Final = 10  # deliveries, at most one per run
@@ -23,14 +26,18 @@ class Pending(NamedTuple):
 
 
 def pending(history: History) -> list[Pending]:
-    """Oldest first."""
+    """Leaks first, then oldest first: what a channel does not take must not hold up a leak."""
     rows = history.rows(
-        "SELECT a.id, a.alert, d.channel, d.tries FROM deliveries d JOIN alerts a ON a.id = d.alert ORDER BY a.id"
+        "SELECT a.id, a.alert, d.channel, d.tries FROM deliveries d JOIN alerts a ON a.id = d.alert "
+        "ORDER BY a.kind != 'leak', a.id"
     )
-    return [
-        Pending(number, decode(Alert, parse_json(text, str(history.path))), channel, tries)
-        for number, text, channel, tries in rows
-    ]
+    try:
+        return [
+            Pending(number, decode(Alert, parse_json(text, str(history.path))), channel, tries)
+            for number, text, channel, tries in rows
+        ]
+    except (DecodeError, UserError) as error:
+        raise DamagedError(f"an alert cannot be read: {error}") from None
 
 
 def dead_letters(path: Path) -> Path:
@@ -58,17 +65,24 @@ class Failure(NamedTuple):
 def settle(history: History, delivered: Sequence[Pending], failed: Mapping[Pending, Failure], now: str) -> int:
     """Note what was delivered and what failed; how many gave up.
 
-    What gives up is in the dead letters' file before it leaves the history. Raises OSError, sqlite3.Error.
+    What was delivered is noted first; what gives up is in the dead letters' file before it leaves the history.
+    Raises OSError, sqlite3.Error.
     """
     given_up = {p: one.words for p, one in failed.items() if not one.again or p.tries + one.tried >= MOST_TRIES}
+    with history.writing() as database:
+        _forget(database, delivered)
+        kept = [(one.tried, one.words, p.number, p.channel) for p, one in failed.items()]
+        database.executemany("UPDATE deliveries SET tries = tries + ?, error = ? WHERE alert = ? AND channel = ?", kept)
     if given_up:
         bury(dead_letters(history.path), given_up, now)
-    with history.writing() as database:
-        gone = [(p.number, p.channel) for p in (*delivered, *given_up)]
-        database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", gone)
-        kept = [(one.tried, one.words, p.number, p.channel) for p, one in failed.items() if p not in given_up]
-        database.executemany("UPDATE deliveries SET tries = tries + ?, error = ? WHERE alert = ? AND channel = ?", kept)
+        with history.writing() as database:
+            _forget(database, given_up)
     return len(given_up)
+
+
+def _forget(database: sqlite3.Connection, gone: Iterable[Pending]) -> None:
+    rows = [(one.number, one.channel) for one in gone]
+    database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", rows)
 
 
 def bury(path: Path, given_up: Mapping[Pending, str], now: str) -> None:

@@ -10,7 +10,7 @@ import zstandard
 _LEVEL: Final = 12
 _WINDOW: Final = 27  # log2 bytes: the dictionary must lie within reach
 _LARGEST: Final = 1 << 30  # bytes of a report: a damaged length may not fill the memory
-_WORSE: Final = 3  # a new dictionary, where this one saves less than two thirds
+_WORSE: Final = 3  # a new dictionary, where this one saves less than a third
 
 
 class PackingError(Exception):

@@ -5,6 +5,7 @@ SQL that shapes the file stands only here.
 
 import os
 import sqlite3
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -49,6 +50,7 @@ class DamagedError(Exception):
 def open_writer(path: Path) -> sqlite3.Connection:
     """The open file, made where there is none. Raises UserError, DamagedError (ours, but unreadable), sqlite3.Error."""
     check_header(path)
+    _check_ours_alone(path)
     database = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
     try:
         found = database.execute("PRAGMA user_version").fetchone()[0]
@@ -72,7 +74,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
     try:
         check_header(path)
         database = _connect_to_read(path)
-        _check_version(path, database.execute("PRAGMA user_version").fetchone()[0])
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+        _check_version(path, found)
+        if found == 0:
+            database.close()
+            raise UserError(f"{path}: there is no history yet (egress-probe canary run)")
     except DamagedError as error:
         raise UserError(f"{path}: the history is damaged: {error} (the next `canary run` sets it aside)") from None
     except (sqlite3.Error, OSError) as error:
@@ -100,7 +106,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 def _quoted(path: Path) -> str:
     from urllib.parse import quote
 
-    return quote(str(path.absolute()))
+    return quote(os.fsencode(path.absolute()))
 
 
 def check_header(path: Path) -> None:
@@ -124,6 +130,20 @@ def check_header(path: Path) -> None:
     if sqlite or not lock_path(path).exists():
         raise UserError(f"{path}: is no history of a canary's (expected one that it made, or no file)")
     raise DamagedError("its header is not a database's")
+
+
+def _check_ours_alone(path: Path) -> None:
+    """What somebody else may write could say that everything was told already. Raises UserError."""
+    try:
+        found, folder = os.lstat(path), os.stat(path.parent)
+    except FileNotFoundError:
+        found, folder = None, os.stat(path.parent)
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path}: is not a plain file (a link is not followed)")
+    if found is not None and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+        raise UserError(f"{path}: others may write it (user {found.st_uid}, mode {stat.S_IMODE(found.st_mode):o})")
+    if folder.st_uid not in (os.geteuid(), 0) or (folder.st_mode & 0o022 and not folder.st_mode & stat.S_ISVTX):
+        raise UserError(f"{path.parent}: others may write there: expected a folder of your own for a history")
 
 
 def _check_version(path: Path, found: int) -> None:

@@ -14,11 +14,13 @@ from probe.alert import Alert
 from probe.codec import to_line
 from probe.conditions import About
 from probe.damping import Known
+from probe.drift.moves import is_known
 from probe.errors import UserError
 from probe.history import schema
 from probe.history.packing import PackingError, is_alike, pack, unpack
 
 KEEP: Final = 2000  # runs
+LARGEST: Final = 1 << 30  # bytes; beyond it the older half of the runs is forgotten
 _EVERY: Final = 100  # runs that one dictionary serves at most
 
 
@@ -60,10 +62,11 @@ _INSERT: Final = f"""INSERT INTO runs ({", ".join(_NAMES[:-1])}, dictionary, bod
 class History:
     """The open file. `read_only`: for everybody but the one who holds the lock."""
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        """Raises UserError, schema.DamagedError, sqlite3.Error (the last two: the writer only)."""
+    def __init__(self, path: Path, read_only: bool = False, largest: int = LARGEST) -> None:
+        """`largest`: bytes. Raises UserError, schema.DamagedError, sqlite3.Error (the last two: the writer only)."""
         self.path = path
         self._read_only = read_only
+        self._largest = largest
         self._db = schema.open_reader(path) if read_only else schema.open_writer(path)
 
     def __enter__(self) -> "History":
@@ -79,9 +82,10 @@ class History:
         rows = self.rows(f"{_LIST} WHERE started >= ? ORDER BY number DESC LIMIT ?", since, most)
         return [_run(row) for row in reversed(rows)]
 
-    def count(self) -> int:
-        """How many runs with a report there are."""
-        return int(self.rows("SELECT count(dictionary) FROM runs")[0][0])
+    def made(self) -> int:
+        """How many runs there ever were."""
+        rows = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
+        return int(rows[0][0]) if rows else 0
 
     def reference(self, before: int = 1 << 62) -> Run | None:
         """The last known good run of those before number `before`; where there is none, the last complete one."""
@@ -99,7 +103,7 @@ class History:
         """
         if back := re.fullmatch(r"last(?:~([0-9]{1,9}))?", word):
             rows = self.rows(f"{_LIST} ORDER BY number DESC LIMIT 1 OFFSET ?", int(back[1] or 0))
-        elif re.fullmatch(r"[0-9]{1,18}", word):
+        elif re.fullmatch(r"[1-9][0-9]{0,17}", word):
             rows = self.rows(f"{_LIST} WHERE number = ?", int(word))
         elif re.fullmatch(r"[0-9A-Za-z]{1,26}", word):
             begin = word.upper()
@@ -119,7 +123,7 @@ class History:
         if body is None:
             raise UserError(f"run {run.number}: has no report: {run.problem}")
         try:
-            return unpack(body, unpack(dictionary)).decode()
+            return unpack(body, unpack(dictionary or b"")).decode()
         except (PackingError, UnicodeDecodeError) as error:
             raise UserError(f"{self.path}: the report of run {run.number} is damaged: {error}") from None
 
@@ -137,14 +141,14 @@ class History:
 
     def memory(self) -> Memory:
         """What was told and seen of each key."""
-        rows = self.rows("SELECT key, told, recent, about FROM known")
+        rows = [row for row in self.rows("SELECT key, told, recent, about FROM known") if is_known(row[0])]
         try:
             return Memory(
                 {key: Known(told, tuple(json.loads(recent))) for key, told, recent, _ in rows},
                 {key: About(*json.loads(about)) for key, _, _, about in rows},
             )
         except (ValueError, TypeError) as error:
-            raise schema.DamagedError(f"what is known cannot be read: {error}") from None
+            raise self._damaged(f"what is known cannot be read: {error}") from None
 
     def note(self, name: str) -> str | None:
         """A small value by name."""
@@ -157,6 +161,13 @@ class History:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._as_told(error) from None
+
+    def _damaged(self, problem: str) -> Exception:
+        return (
+            UserError(f"{self.path}: the history is damaged: {problem}")
+            if self._read_only
+            else schema.DamagedError(problem)
+        )
 
     def _as_told(self, error: sqlite3.Error) -> BaseException:
         """A reader gets one line; the writer must know whether the file is damaged or only locked."""
@@ -196,16 +207,32 @@ class History:
                     "INSERT INTO deliveries (alert, channel) VALUES (?, ?)", [(row, name) for name in channels]
                 )
             database.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", (notes or {}).items())
-            _prune(database, "number <= (SELECT max(number) FROM runs) - ?", keep)
+            self._prune("number <= (SELECT max(number) FROM runs) - ?", keep)
+            if _size(database) > self._largest:  # the inside decides how much it says
+                self._prune("number <= (SELECT avg(number) FROM runs) - ?", 0)
 
     def prune(self, keep: int | None = None, before: float | None = None) -> int:
         """Forget runs beyond the newest `keep`, or started before `before`; how many. Never the reference."""
         with self.writing() as database:
-            count = 0 if keep is None else _prune(database, "number <= (SELECT max(number) FROM runs) - ?", keep)
-            count += 0 if before is None else _prune(database, "started < ?", before)
+            count = 0 if keep is None else self._prune("number <= (SELECT max(number) FROM runs) - ?", keep)
+            count += 0 if before is None else self._prune("started < ?", before)
             database.execute("DELETE FROM paths WHERE id NOT IN (SELECT path FROM verdicts)")
         self._db.execute("VACUUM")
         return count
+
+    def _prune(self, condition: str, value: float) -> int:
+        """Never what the next run is compared with, nor what others need to be read."""
+        reference = self.reference()
+        chosen = f"SELECT number FROM runs WHERE {condition} AND number != ?"  # noqa: S608 - our own words
+        gone = self._db.execute(chosen, (value, 0 if reference is None else reference.number)).fetchall()
+        if gone:
+            for table in ("verdicts WHERE run", "runs WHERE number"):
+                self._db.executemany(f"DELETE FROM {table} = ?", gone)  # noqa: S608 - our own words
+            still = "EXISTS (SELECT 1 FROM deliveries WHERE alert = alerts.id)"
+            self._db.executemany(f"DELETE FROM alerts WHERE run = ? AND NOT {still}", gone)  # noqa: S608
+            used = "SELECT dictionary FROM runs WHERE dictionary IS NOT NULL"
+            self._db.execute(f"DELETE FROM dictionaries WHERE id NOT IN ({used})")  # noqa: S608
+        return len(gone)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -236,20 +263,11 @@ class History:
         return number, pack(text, text)
 
 
-def _prune(database: sqlite3.Connection, condition: str, value: float) -> int:
-    """Never the reference, nor what others need to be read."""
-    best = "(SELECT max(number) FROM runs WHERE good)"
-    chosen = f"SELECT number FROM runs WHERE {condition} AND number IS NOT {best}"  # noqa: S608 - our own words
-    gone = database.execute(chosen, (value,)).fetchall()
-    if gone:
-        database.executemany("DELETE FROM verdicts WHERE run = ?", gone)
-        database.executemany(
-            "DELETE FROM alerts WHERE run = ? AND NOT EXISTS (SELECT 1 FROM deliveries WHERE alert = alerts.id)", gone
-        )
-        database.executemany("DELETE FROM runs WHERE number = ?", gone)
-        used = "SELECT dictionary FROM runs WHERE dictionary IS NOT NULL"
-        database.execute(f"DELETE FROM dictionaries WHERE id NOT IN ({used})")  # noqa: S608 - our own words
-    return len(gone)
+def _size(database: sqlite3.Connection) -> int:
+    used, free, page = (
+        int(database.execute(f"PRAGMA {what}").fetchone()[0]) for what in ("page_count", "freelist_count", "page_size")
+    )
+    return (used - free) * page
 
 
 def _run(row: Sequence[object]) -> Run:

@@ -13,6 +13,8 @@ from probe.policies.text import Document
 
 Lines = dict[str, int]
 
+# An $include brings keys from elsewhere; the others are line ends for some readers and not for others.
+_HARD = re.compile("\\$include|[\x85\u2028\u2029]|\r(?!\n)")
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(
     r"\s*((?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'))*)\s*="
@@ -27,9 +29,9 @@ _TOKEN = re.compile(
 def located(policy: Policy, document: Document, text: str) -> Policy:
     """`policy` with file and line of every rule. A rule's `by` starts with its file's name and its key.
 
-    An `$include` may have moved keys from other files: then no line is told.
+    Where that is not certain no line is told.
     """
-    lines = {} if "$include" in text else _READERS[document.syntax](document.tree, text)
+    lines = {} if _HARD.search(text) else _READERS[document.syntax](document.tree, text)
 
     def line(by: str) -> int | None:
         words = by.removeprefix(f"{document.name}: ").split(" ")
@@ -52,7 +54,7 @@ def _toml(tree: dict[str, Any], text: str) -> Lines:
     found: Lines = {}
     counts: dict[str, int] = {}
     table = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if header := _HEADER.fullmatch(line):
             name = _dotted(header[2])
             if header[1] == "[[":
@@ -92,7 +94,8 @@ def _json5(tree: dict[str, Any], text: str) -> Lines:  # noqa: ARG001 - every re
         elif piece == "," and kind == "mark":
             stack[-1][1] = stack[-1][1] + 1 if isinstance(stack[-1][1], int) else None
         else:
-            name = piece[1:-1] if kind == "text" else piece  # a key, if a colon follows
+            # A key, if a colon follows. One with a dot in it looks like two: nothing is told of what it holds.
+            name = (piece[1:-1] if kind == "text" else piece).replace(".", "\0")
             if stack and isinstance(stack[-1][1], int):
                 found[path] = line
     return found
@@ -132,13 +135,16 @@ def _yaml(tree: dict[str, Any], text: str) -> Lines:  # noqa: ARG001 - every rea
     import yaml
 
     found: Lines = {}
+    seen: set[int] = set()
 
     def walk(node: Any, path: str, depth: int) -> None:
-        if depth > _DEEPEST:  # an alias may stand within what it names
+        if depth > _DEEPEST or id(node) in seen:  # an alias stands for what was walked already, or for what it is in
             return
+        seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                inner = f"{path}.{key.value}" if path else str(key.value)
+                name = str(key.value).replace(".", "\0")  # one with a dot in it looks like two
+                inner = f"{path}.{name}" if path else name
                 found.setdefault(inner, key.start_mark.line + 1)
                 walk(value, inner, depth + 1)
         elif isinstance(node, yaml.SequenceNode):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from probe.history.store import History
+from probe.history.store import History, Run
+from probe.standing import overdue
 from tests.canary.test_history import SCHEDULE, made, put
 from tests.make import Ran, command
 
@@ -26,12 +27,16 @@ def canary(capfd: pytest.CaptureFixture[str], *words: object) -> Ran:
 
 def test_status(history: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ran = canary(capfd, "status", "--history", history, "--name", "box")
-    assert ran.status == 0
+    assert ran.status == 3  # the last run was fine, but none has come for months
     lines = ran.out.splitlines()
     assert lines[0].startswith(f"canary box · 6 runs · {history} (0.")
     assert lines[1].startswith("last run   2026-09-21T15:43:20Z (")
     assert lines[1].endswith("20 conforms · exit 0")
-    assert lines[2:] == ["leaking    tcp 192.0.2.1:443", "alerts     2 not delivered yet: not tried"]
+    assert lines[2:] == [
+        "overdue    three times as long as it was between runs: is it still scheduled?",
+        "leaking    tcp 192.0.2.1:443",
+        "alerts     2 not delivered yet: not tried",
+    ]
     found = json.loads(canary(capfd, "status", "--history", history, "--format", "json").out)
     assert (found["runs"], found["last"]["number"], found["leaking"]) == (6, 6, ["tcp 192.0.2.1:443"])
 
@@ -49,6 +54,23 @@ def test_status_has_the_last_runs_exit_code_and_the_last_good_run(tmp_path: Path
     ran = canary(capfd, "status", "--history", path)
     assert "last good  1970-01-01T00:00:10Z" in ran.out
     assert "in the future: a clock was set" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("starts", "moment", "late"),
+    [
+        ([0, 900, 1800], 1900, None),
+        ([0, 900, 1800], 4500, None),
+        ([0, 900, 1800], 4501, 2701.0),
+        ([0, 900], 10_000, None),  # how often there is a run is not known yet
+        ([], 10_000, None),
+        ([0, 1, 2], 100, None),  # by hand
+        ([5000, 900, 1800, 2700], 2800, None),  # a clock that was set back
+    ],
+)
+def test_a_canary_that_no_longer_runs(starts: list[float], moment: float, late: float | None) -> None:
+    runs = [Run("x", started, 1.0, 0, True, True) for started in starts]
+    assert overdue(runs, moment) == late
 
 
 def test_history(history: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from probe.conditions import BLOCKED, CLOSED, LEAK, OPEN, THERE, UNKNOWN, About, Conditions, conditions, word
+from probe.conditions import BLOCKED, CLOSED, LEAK, OPEN, THERE, UNKNOWN, About, Conditions, conditions, key, word
 from probe.damping import Damping, Known, step, unstable
 from probe.documents import Vantage
 from probe.drift import compare, tell
@@ -61,7 +61,6 @@ NOBODY = Enforcer(EnforcerKind.UNKNOWN, None, 2)
         (result(Verdict.CONFORMS), CLOSED),
         (result(Verdict.OVERBLOCKED, Action.ALLOW, Outcome.DENIED, Enforcer(EnforcerKind.SYSCALL_FILTER)), "blocked by syscall filter"),
         (result(Verdict.UNPROVEN), UNKNOWN),
-        (result(Verdict.NOT_RUN, outcome=Outcome.NOT_RUN), UNKNOWN),
         # Nothing is declared: what the network did is compared all the same.
         (result(Verdict.UNDECLARED, Action.UNDECLARED, Outcome.REACHED), OPEN),
         (result(Verdict.UNDECLARED, Action.UNDECLARED, Outcome.REJECTED, ROUTER), "closed by router 10.0.0.1"),
@@ -78,8 +77,8 @@ def test_the_word_of_a_row(row: Result, expected: str) -> None:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 STATES = (NONE, NEVER, UNKNOWN, LEAK, OPEN, CLOSED, BLOCKED)
-# Nothing is said where a row is new, or proven for the first time; a leak always is.
-SILENT = {(NONE, now) for now in (UNKNOWN, OPEN, CLOSED, BLOCKED)} | {(NEVER, now) for now in (OPEN, CLOSED, BLOCKED)}
+# Nothing is said where a row is new, or proven for the first time; of a leak and of what does not work it is.
+SILENT = {(NONE, now) for now in (UNKNOWN, OPEN, CLOSED)} | {(NEVER, now) for now in (OPEN, CLOSED)}
 
 
 def test_the_table_is_total() -> None:
@@ -138,6 +137,23 @@ def test_rows_that_are_alike_share_a_line() -> None:
     assert len(apart) == 2
 
 
+def test_what_is_not_alike_has_a_line_of_its_own() -> None:
+    why = {**ROWS, "row:2": replace(ROWS["row:2"], why="It needs a raw socket.")}
+    blind = tell([Move(name, CLOSED, UNKNOWN) for name in ("row:1", "row:2")], why)
+    assert [change.line.partition("(")[2] for change in blind] == [
+        "was closed; No control answered.)",
+        "was closed; It needs a raw socket.)",
+    ]
+    routers = [
+        Move("row:1", "closed by router 10.0.0.1", "closed by router 10.0.0.2"),
+        Move("row:2", "closed by router fd00::1", "closed by router fd00::2"),
+    ]
+    assert [
+        "(was closed by router 10.0.0.1, now closed by router 10.0.0.2)" in change.line
+        for change in tell(routers, ROWS)
+    ] == [True, False]
+
+
 def test_leaks_come_first() -> None:
     found = tell([Move("row:1", OPEN, CLOSED), Move("vantage:seccomp", "a", "b"), Move("row:2", CLOSED, LEAK)], ROWS)
     assert [change.kind for change in found] == ["leak", "closed", "vantage"]
@@ -169,6 +185,13 @@ A, B = rule("a.test", 3, 443), rule("b.test", 7, 443)
         (policy(A, B), policy(A), ["policy: p.toml:7: no longer: allow b.test port 443"]),
         (policy(A), policy(B), ["policy: p.toml:7: allow b.test, port 443 (was allow a.test, port 443)"]),
         (policy(A), policy(rule("a.test", 3, 443, 8443)), ["policy: p.toml:3: the rule allow a.test is port 443, 8443 now (was port 443)"]),
+        # Several with one subject: all of their lines.
+        (policy(A, rule("a.test", 9, 80)), policy(A, rule("a.test", 9, 8443)), ["policy: p.toml:3, 9: the rule allow a.test is port 443, 8443 now (was port 80, 443)"]),
+        # Two rules for a port each say what one for both says.
+        (policy(A, rule("a.test", 9, 80)), policy(rule("a.test", 3, 80, 443)), []),
+        (policy(A, rule("a.test", 9)), policy(A), ["policy: p.toml:3: the rule allow a.test is port 443 now (was any port)"]),
+        (policy(A, A), policy(A), []),
+        (policy(Rule(Action.ALLOW, "", cidr="2001:db8::/32", path="p.toml", line=3)), policy(Rule(Action.ALLOW, "", cidr="3fff::/20", path="p.toml", line=3)), ["policy: p.toml:3: allow 3fff::/20, any port (was allow 2001:db8::/32, any port)"]),
         (policy(A), policy(rule("a.test", 3)), ["policy: p.toml:3: the rule allow a.test is any port now (was port 443)"]),
         (policy(A), policy(rule("a.test", 3, 443, protocol=Transport.UDP)), ["policy: p.toml:3: the rule allow a.test is port 443/udp now (was port 443)"]),
         (policy(A), policy(rule("a.test", 3, 443, action=Action.DENY)), ["policy: p.toml:3: deny a.test, port 443 (was allow a.test, port 443)"]),
@@ -184,6 +207,29 @@ A, B = rule("a.test", 3, 443), rule("b.test", 7, 443)
 )  # fmt: skip
 def test_a_changed_policy(before: Report, after: Report, lines: list[str]) -> None:
     assert [change.line for change in compare(conditions(before), conditions(after))] == lines
+
+
+def test_one_file_that_is_two_layers() -> None:
+    def both(first: str) -> Report:
+        sources = (Source("o.json", "openclaw"), Source("o.json", "clawpinch", Mode.INERT))
+        defaults = tuple(Declared(Action(word), "", "o.json", 2) for word in (first, "deny"))
+        return report(policy=PolicySummary(sources, Action.DENY, (), defaults))
+
+    (change,) = compare(conditions(both("deny")), conditions(both("allow")))
+    assert change.line == "policy: o.json:2: the default is allow now (was deny)"
+
+
+def test_a_long_list_differs_at_its_end_too() -> None:
+    many = tuple(range(1, 200))
+    before, after = rule("a.test", 3, *many), rule("a.test", 3, *many, 8443)
+    (change,) = compare(conditions(policy(before)), conditions(policy(after)))
+    assert "198, 199, 8443 now (was port 1, 2" in change.line
+
+
+def test_rows_with_long_names_are_not_taken_for_each_other() -> None:
+    long = "x" * 400
+    rows = (result(Verdict.LEAK, id=f"{long}:443"), result(Verdict.CONFORMS, id=f"{long}:80"))
+    assert len([key_ for key_ in conditions(report(results=rows)).values if key_.startswith("row:")]) == 2
 
 
 # --- the place --------------------------------------------------------------------------------------------------------
@@ -203,9 +249,9 @@ def place(**more: Any) -> Report:
         ({}, {"capabilities": tuple("abcdefghij")}, ["vantage: new: capability a, b, c, d, e, f, g, h and 2 more"]),
         ({}, {"sockets": ("/run/docker.sock",)}, ["vantage: new: unix socket /run/docker.sock"]),
         ({}, {"refused_sockets": ("tcp over IPv4: EPERM",)}, ["vantage: new: refused socket tcp over IPv4: EPERM"]),
-        ({"container": "docker", "container_id": "aaa"}, {"container": "docker", "container_id": "bbb"}, ["vantage: container: docker bbb (was docker aaa)"]),
-        # Without an id the network namespace tells.
-        ({"netns": "net:[1]"}, {"netns": "net:[2]"}, ["vantage: container: none net:[2] (was none net:[1])"]),
+        ({"container": "docker", "container_id": "aaa"}, {"container": "docker", "container_id": "bbb"}, ["vantage: container id: bbb (was aaa)"]),
+        # Launchers make a network namespace per run, and the kernel uses their numbers again.
+        ({"netns": "net:[1]"}, {"netns": "net:[2]"}, []),
         ({"container_id": "a", "netns": "net:[1]"}, {"container_id": "a", "netns": "net:[2]"}, []),
         ({}, {"addresses": ("eth0 2001:db8::5/64",), "routes": ("default via fe80::1 dev eth0",)}, ["vantage: IPv6: address and default route (was no address)"]),
         ({}, {"addresses": ("eth0 fe80::5/64", "lo ::1/128")}, []),
@@ -214,6 +260,9 @@ def place(**more: Any) -> Report:
         ({"no_new_privs": True}, {"no_new_privs": None}, ["vantage: no_new_privs: unknown (was on)"]),
         ({"event_loop": "EPERM"}, {}, ["vantage: event loop: starts (was cannot start)"]),
         ({"uid": 0}, {}, ["vantage: user id: 1000 (was 0)"]),
+        # The inside may say our own words.
+        ({"seccomp": "filter"}, {"seccomp": "there"}, ["vantage: seccomp: there (was filter)"]),
+        ({"seccomp": "filter"}, {"seccomp": "unverified"}, ["vantage: seccomp: unverified (was filter)"]),
     ],
 )  # fmt: skip
 def test_a_changed_place(before: dict[str, Any], after: dict[str, Any], lines: list[str]) -> None:
@@ -292,9 +341,24 @@ U, C, L, O = UNKNOWN, CLOSED, LEAK, OPEN  # noqa: E741 - rows of words
         (["closed by a", "closed by b", "closed by c", "closed by b", "closed by c"], []),
         # Blocked, by one or another: that it is blocked is told.
         ([O, "blocked by a", "blocked by b", "blocked by a"], [(3, O, "blocked by a")]),
-        # Blindness: three in a row.
+        # … and that it was never otherwise, when it lasts.
+        ([O, "blocked by a", U, "blocked by a", U, "blocked by a"], [(5, O, "blocked by a")]),
+        (["blocked", "blocked", "blocked"], [(2, NEVER, "blocked")]),
+        ([U, "blocked", "blocked", "blocked"], [(3, NEVER, "blocked")]),
+        ([None, None, None, None, "blocked", O, O], []),
+        (
+            [
+                "closed by local firewall",
+                "closed by router 10.0.0.1",
+                "closed by router 10.0.0.2",
+                "closed by router 10.0.0.3",
+            ],
+            [(3, "closed by local firewall", "closed by router 10.0.0.3")],
+        ),
+        # Blindness: three in a row, or all but one of four.
         ([C, U, U, U, U], [(3, C, U)]),
-        ([C, U, U, C, U, U, C], []),
+        ([C, U, C, U, C, U, C], []),
+        ([C, U, U, C, U, U, C, U, U], [(4, C, U)]),  # nor is it proven in every third run
         ([U, U, U, U], [(2, NEVER, U)]),
         ([U, U, C], []),  # proven for the first time
         ([C, U, U, U, C, C, C], [(3, C, U), (6, U, C)]),
@@ -326,6 +390,7 @@ def test_what_is_told_of_a_row(words: list[str | None], told: list[tuple[int, st
         # New in every run: that is what it is like.
         ("vantage:container", list("abcdefghi"), []),
         ("vantage:seccomp", ["unknown", "unknown"], []),
+        ("vantage:seccomp", ["filter"] * 5 + ["unverified"], [(5, "filter", "unverified")]),
         # `unverified` is no word on the matter.
         ("baseline:x", ["confirmed", "unverified", "contradicted", "contradicted", "unverified", "contradicted"], [(5, "confirmed", "contradicted")]),
     ],
@@ -337,15 +402,20 @@ def test_what_is_told_of_the_rest(
 
 
 def test_rows_that_go_with_a_changed_policy_are_no_news() -> None:
-    before = Conditions({"row:1": C, "row:2": C, "rule:p:x": "port 1"}, {"row:1": About("one"), "row:2": About("two")})
-    now = Conditions({"row:2": C, "rule:p:x": "port 2"}, {"rule:p:x": About("allow x", "p:2")})
+    own, other, rule_ = "row:declared-entries/tcp/x", "row:documentation-ranges/tcp/y", key("rule", "p", "allow x")
+    about = {own: About("one"), other: About("two"), rule_: About("allow x", "p:2")}
+    before = Conditions({own: C, other: C, rule_: "port 1"}, about)
+    now = Conditions({other: C, rule_: "port 2"}, about)
     assert [change.kind for change in compare(before, now)] == ["policy"]
-    known = {key: Known(value, (value,) * 4) for key, value in before.values.items()}
+    known = {name: Known(value, (value,) * 4) for name, value in before.values.items()}
     after, due = step(known, now, Damping(), 4)
-    assert [move.key for move in due] == ["rule:p:x"]
-    assert "row:1" not in after
-    # Without a changed policy it is: something is no longer looked at.
-    gone = Conditions({"row:2": C, "rule:p:x": "port 1"})
+    assert [move.key for move in due] == [rule_]
+    assert own not in after
+    # A row that was not its entry's own is: something is no longer looked at.
+    both = Conditions({rule_: "port 2"}, about)
+    assert [change.kind for change in compare(before, both)] == ["untried", "policy"]
+    # Without a changed policy it always is.
+    gone = Conditions({other: C, rule_: "port 1"})
     assert [change.kind for change in compare(before, gone)] == ["untried"]
 
 
@@ -364,8 +434,13 @@ def test_unverified_alone_is_not_remembered() -> None:
     assert step({}, Conditions({"baseline:x": "unverified"}), Damping(), 0) == ({}, [])
 
 
-def test_self_tests_are_no_conditions() -> None:
-    tests = (result(Verdict.CONFORMS, purpose=Purpose.SELF_TEST), result(Verdict.CONFORMS, id="other"))
+def test_what_is_no_condition() -> None:
+    tests = (
+        result(Verdict.CONFORMS, purpose=Purpose.SELF_TEST),
+        result(Verdict.NOT_RUN, outcome=Outcome.NOT_RUN, id="not tried"),
+        result(Verdict.UNPROVEN, purpose=Purpose.BOUNDARY, id="no interception met"),
+        result(Verdict.CONFORMS, id="other"),
+    )
     assert [key for key in conditions(report(results=tests)).values if key.startswith("row:")] == ["row:other"]
 
 
@@ -378,6 +453,7 @@ def test_a_run_without_a_vantage_forgets_nothing() -> None:
 def test_what_changes_in_every_run_is_left_out_of_a_comparison() -> None:
     known = {
         "vantage:container": Known("a", ("a", "b", "c")),
+        "vantage:resolvers": Known("a", ("a", "b")),  # two runs alone show nothing
         "vantage:uid": Known("0", ("0", "0", "0")),
         "vantage:IPv6": Known("x", ("x",)),  # one run alone shows nothing
         "row:1": Known(C, (C, O)),
@@ -395,5 +471,34 @@ def test_findings_of_one_id_are_told_apart() -> None:
 
 
 def test_a_hostile_vantage_breaks_nothing() -> None:
-    odd = Vantage("x", 0, addresses=("\x00", "eth0 ::1%1/129"), routes=("default", "default via"), interfaces=("",))
-    assert conditions(replace(report(), run=replace(report().run, vantage=odd))).values
+    odd = Vantage(
+        "x", 0, addresses=("\x00", "eth0 ::1%1/129"), routes=("default", "default via"), interfaces=("", "\ud800\n"),
+        capabilities=tuple(map(str, range(10_000))), resolvers=("漢" * 200_000,),
+    )  # fmt: skip
+    found = conditions(replace(report(), run=replace(report().run, vantage=odd)))
+    texts = [*found.values, *found.values.values(), *(one.name for one in found.about.values())]
+    assert all(text.replace("\t", "").isprintable() and len(text) < 3000 for text in texts)
+    assert "".join(texts).encode()
+    assert len(texts) < 400
+
+
+def test_a_change_is_bounded() -> None:
+    rows = {f"row:{n}": About(f"tcp {n}", "p:1", "x" * 5000, None, None, f"{n}") for n in range(3000)}
+    (change,) = tell([Move(name, CLOSED, LEAK) for name in rows], rows)
+    assert len(change.line) == 2000
+    assert (len(change.paths), len(change.cidrs)) == (1000, 1000)
+
+
+def test_what_opens_most_comes_first() -> None:
+    rules = [rule(f"{n}.test", n) for n in range(1, 12)] + [
+        Rule(Action.ALLOW, "", cidr="0.0.0.0/0", path="p.toml", line=99)
+    ]
+    (change,) = compare(conditions(policy()), conditions(policy(*rules)))
+    assert change.line.startswith("policy: p.toml:99: new: allow 0.0.0.0/0 any port, allow 1.test any port")
+    assert change.line.endswith(" and 4 more")
+
+
+def test_leaks_declared_in_several_places_name_none() -> None:
+    rows = {"row:1": About("one", "p:1", "reached"), "row:2": About("two", "p:9", "reached")}
+    (change,) = tell([Move(name, CLOSED, LEAK) for name in rows], rows)
+    assert change.line == "LEAK: one and 1 more got out (was closed, now reached; declared denied)"

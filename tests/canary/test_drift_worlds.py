@@ -32,7 +32,11 @@ LINES: dict[str, list[str]] = {
         SHUT,
     ],
     "resolver-changed": ["vantage: resolvers: 10.99.0.9 (was 10.99.0.1)"],
-    "policy-edited": ["policy: POLICY:3: the rule allow 203.0.113.10/32 is port 443, 8443 now (was port 443)"],
+    # The new port is declared allowed, and the gateway does not know of it.
+    "policy-edited": [
+        "closed: tcp 203.0.113.10:8443 does not work, and is declared allowed (now blocked by router 10.99.0.1)",
+        "policy: POLICY:3: the rule allow 203.0.113.10/32 is port 443, 8443 now (was port 443)",
+    ],
 }
 
 

@@ -3,6 +3,8 @@
 import json
 import random
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import jsonschema
 import pytest
 
 from probe.alert import Alert, Change
-from probe.canary import NOTHING, Schedule, assemble, keep_run, look_back
+from probe.canary import NOTHING, Schedule, assemble, failed_alerts, keep_failure, keep_run, look_back
 from probe.codec import encode
 from probe.damping import Damping
 from probe.documents import Record
@@ -239,6 +241,91 @@ def test_what_was_not_even_sent_is_not_given_up(path: Path) -> None:
         for _ in range(MOST_TRIES + 1):
             assert settle(history, [], {one: Failure("waits", True, False) for one in pending(history)}, "now") == 0
         assert [one.tries for one in pending(history)] == [0, 0]
+
+
+def test_the_reference_is_never_pruned(path: Path) -> None:
+    schedule = replace(SCHEDULE, keep=3)
+    with History(path) as history:
+        put(history, made(1, leak=True), 1.0, schedule)  # no run is good: the last complete one it is
+        for n in range(2, 7):
+            put(history, made(n, complete=False), float(n), schedule)
+        assert history.reference().number == 1  # type: ignore[union-attr]
+        history.prune(before=100.0)
+        assert [run.number for run in history.runs()] == [1]
+
+
+def test_a_history_that_grows_too_large_forgets_its_older_half(path: Path) -> None:
+    with History(path) as history:
+        for n in range(1, 5):
+            put(history, made(n), float(n))
+        size = path.stat().st_size
+    with History(path, largest=size // 2) as history:
+        put(history, made(5), 5.0)
+        assert [run.number for run in history.runs()] == [4, 5]
+
+
+def test_a_read_only_disk_without_a_wal_is_read_as_it_is(path: Path) -> None:
+    with History(path) as history:
+        put(history, made(1))
+    path.parent.chmod(0o500)
+    try:
+        code = "import sys; from pathlib import Path; from probe.history.store import History; print(len(History(Path(sys.argv[1]), True).runs()))"
+        words = [sys.executable, "-c", code, str(path)]
+        # root may write everywhere: a mount that is read-only is so for root too
+        script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && shift 0 && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, str(path.parent), *words], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    finally:
+        path.parent.chmod(0o700)
+
+
+def test_what_stands_is_told_by_status(path: Path) -> None:
+    schedule = replace(SCHEDULE, damping=Damping(blind=2))
+    blind = judge(plan(*(check(f"192.0.2.{n}", n=n) for n in range(1, 21))), evidence())
+    with History(path) as history:
+        for n in range(3):
+            put(
+                history, made(1) if n == 0 else replace(blind, run=replace(blind.run, id=f"01JX{n}")), schedule=schedule
+            )
+        assert len(standing(history, "box").blind) == 20
+
+
+def test_unknown_things_in_a_history_stop_nothing(path: Path) -> None:
+    with History(path) as history:
+        put(history, made(1, leak=True))
+        with history.writing() as database:
+            database.execute("INSERT INTO known VALUES ('later:x', 'y', '[]', '[\"z\"]')")
+        assert put(history, made(2, leak=True)) == ()
+        with history.writing() as database:
+            database.execute("UPDATE alerts SET alert = '{}'")
+        with pytest.raises(files.DamagedError, match="an alert cannot be read"):
+            pending(history)
+        with history.writing() as database:
+            database.execute("UPDATE known SET about = 'x'")
+        with pytest.raises(files.DamagedError):
+            look_back(history)
+    with pytest.raises(UserError, match="damaged"):
+        standing(History(path, read_only=True), "box")
+
+
+def test_alerts_of_runs_that_could_not_be_made_have_ids_of_their_own() -> None:
+    told = [failed_alerts(NOTHING, SCHEDULE, "x", (), 0.0)[0].id for _ in range(2)]
+    assert told[0] != told[1]
+
+
+def test_a_problem_that_comes_back_is_told_once(path: Path) -> None:
+    with History(path) as history:
+        put(history, made(1))
+        kinds = []
+        for problem in ("a", "b", "a", "b"):
+            past = look_back(history)
+            alerts = failed_alerts(past, SCHEDULE, problem, (), 0.0)
+            keep_failure(history, alerts, past, SCHEDULE, problem, 0.0, 2)
+            kinds.append([alert.change.kind for alert in alerts])
+        assert kinds == [["failed"], ["failed"], [], []]
+        assert [alert.change.kind for alert in put(history, made(2))] == ["recovered"]
 
 
 def test_undelivered_alerts_outlive_their_runs(path: Path) -> None:

@@ -109,6 +109,32 @@ def test_docker_inspect_and_compose() -> None:
     assert parsed("compose.yaml", compose, "b").default_line == 5
 
 
+def test_aliases_of_aliases_are_walked_once() -> None:
+    """Each of ten keys names the whole of the last level: what is walked once per use never ends."""
+    levels = ["l0: &l0 {" + ", ".join(f"k{n}: 1" for n in range(10)) + "}"]
+    levels += [f"l{m}: &l{m} {{" + ", ".join(f"k{n}: *l{m - 1}" for n in range(10)) + "}" for m in range(1, 8)]
+    text = "services:\n  a:\n    network_mode: none\n" + "\n".join(levels) + "\n"
+    (policy,) = parse_policy("compose.yaml", text, Context(str, {}, None))
+    assert policy.default_line == 3
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\u2029"])
+def test_odd_line_ends_are_not_counted_differently_than_by_others(odd: str) -> None:
+    assert parsed("p.toml", f'# note {odd} more\ndefault = "deny"\n').default_line is None
+
+
+def test_line_ends_of_windows() -> None:
+    policy = parsed("p.toml", TOML.replace("\n", "\r\n"))
+    assert [rule.line for rule in policy.rules] == [4, 9, 6]
+
+
+def test_a_key_with_a_dot_in_it_is_not_taken_for_two() -> None:
+    compose = "services:\n  a:\n    b.network_mode: x\n  a.b:\n    network_mode: none\n"
+    assert parsed("compose.yaml", compose, "a.b").default_line is None
+    text = '{"skills.networkPolicy": "allow",\n "skills": {\n  "networkPolicy": "deny"}}'
+    assert parsed("openclaw.json", text).default_line == 3
+
+
 def test_a_deep_yaml_file_is_read_as_deep_as_rules_stand() -> None:
     deep = "x: " + "{a: " * 20 + "1" + "}" * 20
     assert parsed("compose.yaml", f"services:\n  a:\n    network_mode: none\n{deep}\n").default_line == 3

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.codec import decode, encode
+from probe.codec import DecodeError, decode, encode
 from probe.model import EnforcerKind, Grade, Outcome, Purpose, Verdict
 from probe.report import Enforcer, Report
 from reports import csv as format_csv
@@ -126,13 +126,15 @@ def test_what_is_no_address_has_no_block() -> None:
     assert [line["cidr"] for line in rows_of(replace(made, results=(row, other)))] == ["fe80::/48", ""]
 
 
-def test_half_a_surrogate_pair_can_come_out_of_json() -> None:
-    """So it must not break a format: no text of UTF-8 can hold it."""
+def test_half_of_a_character_is_no_text() -> None:
+    """JSON can spell it, UTF-8 cannot: a report that holds it is refused, and a format shows it all the same."""
     value = encode(report())
     value["results"][0]["why"] = "half \ud800"
-    made = decode(Report, json.loads(json.dumps(value)))
-    assert made.results[0].why == "half \ud800"
-    assert rows_of(made)[0]["why"] == r"half \ud800"
+    with pytest.raises(DecodeError, match="half of a character"):
+        decode(Report, json.loads(json.dumps(value)))
+    made = report()
+    odd = replace(made.results[0], why="half \ud800")
+    assert rows_of(replace(made, results=(odd,)))[0]["why"] == r"half \ud800"
 
 
 def test_an_outcome_without_enforcer_leaves_its_columns_empty() -> None:

@@ -7,6 +7,7 @@ import click
 from probe.cli.canary.place import place, place_options
 from probe.codec import encode
 from probe.conditions import conditions
+from probe.damping import unstable
 from probe.drift import compare
 from probe.history.store import History
 from probe.standing import stored_report
@@ -32,7 +33,7 @@ def diff(before: str, after: str, name: str, history: str | None, form: str) -> 
     """
     with History(place(name, history), read_only=True) as file:
         old, new = (conditions(stored_report(file, file.find(word))) for word in (before, after))
-    changes = compare(old, new)
+        changes = compare(old, new, unstable(file.memory().known))
     if form == "json":
         click.echo(json.dumps([encode(change) for change in changes], indent=1))
     else:

@@ -9,7 +9,7 @@ import click
 
 from probe.cli.again import words_again
 from probe.cli.canary.place import checked_name, damping, place, span
-from probe.cli.canary.run import canary_options, make_channels
+from probe.cli.canary.run import canary_options, checked_channels
 from probe.cli.options import check_outputs, output_options
 from probe.cli.running import run_options
 from probe.errors import UserError
@@ -51,7 +51,7 @@ def install(context: click.Context, /, scheduler: str | None, every: str, own: b
     check_outputs(form, outputs)
     checked_name(name)
     damping(damp, blind)
-    make_channels(alerts)
+    checked_channels(alerts)
     _no_secret(alerts)
     if write and scheduler == "cron" and user is None:
         raise UserError("install: --cron --write puts a file into /etc/cron.d: expected --user USER")

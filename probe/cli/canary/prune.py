@@ -33,7 +33,7 @@ def prune(name: str, history: str | None, keep: int | None, older_than: str | No
     try:
         with locked(path), History(path) as file:
             count = file.prune(keep, before)
-    except (sqlite3.Error, DamagedError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except (sqlite3.Error, DamagedError, OSError) as error:
+        raise UserError(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
     click.echo(f"{path}: {count} runs forgotten, {path.stat().st_size / 1e6:.1f} MB left")
     return 0

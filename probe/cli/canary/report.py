@@ -6,7 +6,7 @@ from probe.cli.canary.place import place, place_options, span
 from probe.cli.options import check_outputs, print_report, report_options
 from probe.errors import UserError
 from probe.history.store import History, now
-from probe.standing import compared, stored_report, with_timeline
+from probe.standing import compared, stored_report, with_timeline, without_runs
 
 MOST = 200
 
@@ -33,4 +33,5 @@ def report(name: str, history: str | None, runs: int, since: str | None, form: s
             raise UserError(f"{file.path}: no run with a report{'' if since is None else f' in the last {since}'}")
         made = compared(stored_report(file, shown), file, shown, name)
         made = with_timeline(made, file, found, name)
-    return print_report(made, form, outputs)
+    status = print_report(without_runs(made, found), form, outputs)
+    return status if found[-1].problem is None else found[-1].exit_code

@@ -3,18 +3,26 @@
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from probe.alerts import CHANNELS
 from probe.alerts.base import Channel
 from probe.canary import Schedule, assemble
-from probe.cli.canary.book import TROUBLE, Book, held
+from probe.cli.canary.book import TROUBLE, Book, held, say
 from probe.cli.canary.place import checked_name, damping, place, place_options
-from probe.cli.options import Finite, check_outputs, output_options, print_report, stack
+from probe.cli.options import (
+    Finite,
+    check_formats,
+    check_outputs,
+    check_writable,
+    output_options,
+    print_report,
+    stack,
+)
 from probe.cli.running import check_files, perform, run_options
+from probe.cli.signals import noticed
 from probe.errors import UserError
 from probe.history.lock import BusyError
 from probe.history.store import KEEP
@@ -59,54 +67,86 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, name: str, history: s
     Exit codes: 0 every check conforms, 1 a leak or an over-block, 2 usage, configuration or a disk that is full, 3
     something that should be proven was not, or another run is going on.
     """
-    check_outputs(form, outputs)
-    check_files(options)
+    check_formats(form, outputs)
+    channels, problems = make_channels(alerts)
     path = place(name, history)
-    channels = make_channels(alerts)
     schedule = Schedule(checked_name(name), damping(damp, blind), keep, tuple(channel.name for channel in channels))
     options["seed"] = options["seed"] or name
     time.sleep(random.uniform(0, splay))
+    files = Files(form, outputs, metrics)
     try:
-        with held(path) as trouble, Book(path, schedule, channels, trouble) as book:
-            return _scheduled(book, options, fail_on, form, outputs)
+        with held(path) as lock, Book(path, schedule, channels, lock, problems) as book:
+            return _scheduled(book, options, fail_on, files)
     except BusyError as error:
-        click.echo(f"egress-probe: {error}", err=True)
+        say(str(error))
         return UNPROVEN
-    finally:
-        if metrics is not None:
-            _write_metrics(name, path, metrics)
 
 
-def _scheduled(book: Book, options: dict[str, Any], fail_on: str, form: str, outputs: tuple[str, ...]) -> int:
+class Files(NamedTuple):
+    """What is written beside the history."""
+
+    form: str
+    outputs: tuple[str, ...]
+    metrics: str | None
+
+    def check(self, options: dict[str, Any]) -> None:
+        """Before anything is sent. Raises UserError."""
+        check_files(options)
+        check_outputs(self.form, self.outputs)
+        if self.metrics is not None:
+            check_writable(self.metrics)
+
+
+def _scheduled(book: Book, options: dict[str, Any], fail_on: str, files: Files) -> int:
+    """A leak is stored and told before anything else can fail, and its exit code stands whatever does."""
     began, clock = time.time(), time.monotonic()
     try:
+        files.check(options)
         # A canary never asks a host of a third party without being told to.
         report, finish = perform(options, fail_on, default_witness=False)
     except UserError as error:
-        book.failed(str(error), began)
+        with noticed():
+            book.failed(str(error), began)
+            book.attempt(lambda: _write_metrics(book, files))
         raise
-    done = assemble(report, book.past, book.schedule, book.noticed)
-    book.keep(done, began, time.monotonic() - clock)
-    status = print_report(done.report, form, outputs)
-    book.tell(done.alerts)
-    finish()
-    return LEAK if status == LEAK else TROUBLE if book.trouble else status
+    with noticed():  # SIGTERM waits until what was found is told; that is bounded
+        done = assemble(report, book.past, book.schedule, book.noticed)
+        book.keep(done, began, time.monotonic() - clock)
+        book.tell(done.alerts)
+    book.attempt(lambda: print_report(done.report, files.form, files.outputs))
+    book.attempt(finish)
+    book.attempt(lambda: _write_metrics(book, files))
+    status = done.report.summary.exit_code
+    return LEAK if status == LEAK else TROUBLE if book.troubles else status
 
 
-def make_channels(given: Sequence[str]) -> tuple[Channel, ...]:
-    """`slack=@FILE` … as channels. Raises UserError, which never repeats a value: it may be a secret."""
-    found = []
+def make_channels(given: Sequence[str]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
+    """`slack=@FILE` … as channels, and what is wrong with those that cannot be had: the others are told.
+
+    Raises UserError for a word that is no channel. No value is repeated: it may be a secret.
+    """
+    found, problems = [], []
     for text in given:
         kind, equals, value = text.partition("=")
         if kind not in CHANNELS or not (equals or kind == "journald"):
             raise UserError(f"--alert: expected CHANNEL=VALUE, with one of {', '.join(CHANNELS)}")
-        found.append(CHANNELS[kind](value))
-    return unique(found)
+        try:
+            found.append(CHANNELS[kind](value or "local"))
+        except UserError as error:
+            problems.append(str(error))
+    return unique(found), tuple(problems)
 
 
-def _write_metrics(name: str, path: Path, target: str) -> None:
+def checked_channels(given: Sequence[str]) -> None:
+    """The same, where nothing is told yet: one that cannot be had is the user's mistake. Raises UserError."""
+    for problem in make_channels(given)[1]:
+        raise UserError(problem)
+
+
+def _write_metrics(book: Book, files: Files) -> None:
     """From what the history says now."""
-    from probe.figures import figures
-    from probe.metrics import write_textfile
+    if files.metrics is not None:
+        from probe.figures import figures
+        from probe.metrics import write_textfile
 
-    write_textfile(figures(name, path), target)
+        write_textfile(figures(book.schedule.name, book.path), files.metrics)

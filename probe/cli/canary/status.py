@@ -14,6 +14,7 @@ from probe.history.store import History, Run, now
 from probe.standing import Standing, stamp, standing
 from reports.style import clean
 
+UNPROVEN = 3
 _MOST = 5  # names in a line
 
 
@@ -21,7 +22,8 @@ _MOST = 5  # names in a line
 @place_options
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def status(name: str, history: str | None, form: str) -> int:
-    """How the canary stands, from its history alone. The exit code is the last run's.
+    """How the canary stands, from its history alone. The exit code is the last run's; 3 where that was 0 and runs
+    are missing.
 
     \b
     Examples:
@@ -34,7 +36,8 @@ def status(name: str, history: str | None, form: str) -> int:
     if found.last is None:
         raise UserError(f"{path}: holds no run yet (egress-probe canary run)")
     click.echo(json.dumps(encode(found), indent=1) if form == "json" else _text(found, path))
-    return found.last.exit_code
+    # A canary that no longer runs proves nothing, whatever it last said.
+    return found.last.exit_code or (UNPROVEN if found.overdue is not None else 0)
 
 
 def _text(found: Standing, path: Path) -> str:
@@ -47,6 +50,8 @@ def _text(found: Standing, path: Path) -> str:
         lines.append(f"last good  {_when(found.good)} · {result(found.good)}")
     elif found.good is None:
         lines.append("last good  none yet")
+    if found.overdue is not None:
+        lines.append("overdue    three times as long as it was between runs: is it still scheduled?")
     lines += _named("leaking", found.leaking) + _named("blind", found.blind)
     if found.undelivered:
         lines.append(f"alerts     {found.undelivered} not delivered yet: {clean(found.error or 'not tried')}")

@@ -1,15 +1,17 @@
 """`egress-probe canary watch`: scheduled runs from one long-running process."""
 
 import random
+import time
 from typing import Any
 
 import click
 import trio
 
+from probe.canary import Schedule
 from probe.cli.again import OURSELVES, words_again
-from probe.cli.canary.book import say
+from probe.cli.canary.book import Book, held, say
 from probe.cli.canary.place import checked_name, damping, place, span
-from probe.cli.canary.run import canary_options, make_channels
+from probe.cli.canary.run import canary_options, checked_channels, make_channels
 from probe.cli.options import check_outputs, output_options
 from probe.cli.running import check_files, run_options
 from probe.errors import UserError
@@ -30,8 +32,8 @@ SHORTEST = 30.0
 @output_options
 @click.pass_context
 def watch(context: click.Context, /, every: str, jitter: str | None, limit: str, listen: str | None, name: str,
-          history: str | None, alerts: tuple[str, ...], damp: str, blind: int, form: str, outputs: tuple[str, ...],
-          **options: Any) -> int:  # fmt: skip
+          history: str | None, alerts: tuple[str, ...], damp: str, blind: int, keep: int, form: str,
+          outputs: tuple[str, ...], **options: Any) -> int:  # fmt: skip
     """`canary run` again and again. It outlives suspend, clock steps, a full disk and a sandbox that is gone.
 
     Each run is a process of its own. After a suspend one run begins at once: what was missed is not made up for.
@@ -48,15 +50,28 @@ def watch(context: click.Context, /, every: str, jitter: str | None, limit: str,
     check_files(options)
     checked_name(name)
     damping(damp, blind)
-    make_channels(alerts)
+    checked_channels(alerts)
     path = place(name, history)
-    pace = _pace(every, jitter, limit)
+    pace, longest = _pace(every, jitter), span(limit, "--limit")
     command = (*OURSELVES, "canary", "run", *words_again(context, _OWN))
     metrics = _serve(listen, name, history) if listen is not None else None
 
     async def once() -> None:
-        status = await run_child(command)
-        say(f"{name}: " + ("the run could not be started" if status is None else f"the run ended with {status}"))
+        status = await run_child(command, longest)
+        if isinstance(status, str):
+            # It could not say so itself. In a thread, because alerts have an event loop of their own.
+            await trio.to_thread.run_sync(record, status)
+        else:
+            say(f"{name}: the run ended with {status}")
+
+    def record(problem: str) -> None:
+        channels, _ = make_channels(alerts)
+        schedule = Schedule(name, damping(damp, blind), keep, tuple(channel.name for channel in channels))
+        try:
+            with held(path) as lock, Book(path, schedule, channels, lock) as book:
+                book.failed(problem, time.time())
+        except UserError as error:
+            say(f"{name}: {problem}; {error}")
 
     async def work() -> None:
         await watching(pace, once, random.random)
@@ -70,14 +85,14 @@ def watch(context: click.Context, /, every: str, jitter: str | None, limit: str,
     return 0
 
 
-def _pace(every: str, jitter: str | None, limit: str) -> Pace:
+def _pace(every: str, jitter: str | None) -> Pace:
     seconds = span(every, "--every")
     if seconds < SHORTEST:
         raise UserError(f"--every {every}: expected at least {SHORTEST:g}s")
     late = seconds / 10 if jitter is None else span(jitter, "--jitter")
     if late >= seconds:
         raise UserError(f"--jitter {jitter}: expected less than --every {every}")
-    return Pace(seconds, late, span(limit, "--limit"))
+    return Pace(seconds, late)
 
 
 def _serve(listen: str, name: str, history: str | None) -> Any:
