@@ -140,4 +140,4 @@ def test_a_container_that_was_replaced_is_named_in_one_line() -> None:
     assert "failed" not in first, first
     assert (first["id"], second["id"], third["id"]) == (old, old, new)
     assert second["lines"] == []
-    assert third["lines"] == [f"vantage: container: podman {new} (was podman {old})"]
+    assert third["lines"] == [f"vantage: container id: {new} (was {old})"]
