@@ -26,7 +26,7 @@ BENCHMARK_PARTS := nmap
 
 SAFELY = EGRESS_PROBE_FORBID_NETNS="$$(readlink /proc/self/ns/net)" tests/without-uplink
 # What the contract calls the core: decided without I/O, tested in every branch.
-CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/farend.py,probe/arrived.py,probe/trust.py,probe/receipts.py,probe/conditions.py,probe/damping.py,probe/drift/*,probe/policies/*
+CORE := probe/plan.py,probe/orders.py,probe/destinations.py,probe/classify.py,probe/kinds.py,probe/paths.py,probe/signs.py,probe/verdicts.py,probe/knowledge.py,probe/support.py,probe/judge.py,probe/farend.py,probe/arrived.py,probe/trust.py,probe/receipts.py,probe/conditions/*,probe/damping.py,probe/drift/*,probe/policies/*
 
 .PHONY: lab test lint unit schema accuracy sandboxes fuzz clean
 .DELETE_ON_ERROR:

@@ -11,12 +11,14 @@ from typing import Final
 
 from probe.alert import ALERT_SCHEMA, LETTERS, SEVERITY, Alert, Canary, Change, RunPoint
 from probe.codec import to_line
-from probe.conditions import STARTED, Conditions, conditions
+from probe.conditions import conditions
+from probe.conditions.nouns import STARTED, Conditions
 from probe.damping import Damping, Known, step, unstable
 from probe.drift import compare, tell
 from probe.drift.moves import sort_of
 from probe.errors import UserError
-from probe.history.store import KEEP, History, Memory, Run
+from probe.history.reading import Memory, Run
+from probe.history.store import KEEP, History
 from probe.model import Purpose, Verdict
 from probe.report import Report, Result
 from probe.standing import leaking, point, stamp, stored_report

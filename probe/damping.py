@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from probe.conditions import BLOCKED, LEAK, UNKNOWN, UNVERIFIED, Conditions
+from probe.conditions.nouns import BLOCKED, LEAK, UNKNOWN, UNVERIFIED, Conditions
 from probe.drift.moves import NEVER, Move, is_of_an_entry, sort_of, state, whoever
 
 _ABSENT: Final = ""  # how a run without the key is remembered

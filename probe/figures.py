@@ -5,7 +5,8 @@ from typing import cast, get_args
 
 from probe import __version__
 from probe.alert import Kind
-from probe.history.store import History, Run
+from probe.history.reading import Run
+from probe.history.store import History
 from probe.metrics import Figures, LastRun
 from probe.model import Verdict
 from probe.standing import standing

@@ -8,13 +8,15 @@ from typing import Final
 
 from probe.alert import Canary, Change, RunPoint
 from probe.codec import DecodeError, decode, parse_json
-from probe.conditions import LEAK, UNKNOWN, conditions
+from probe.conditions import conditions
+from probe.conditions.nouns import LEAK, UNKNOWN
 from probe.damping import unstable
 from probe.drift import compare
 from probe.drift.moves import sort_of, state
 from probe.errors import UserError
 from probe.history.outbox import buried
-from probe.history.store import History, Memory, Run, now
+from probe.history.reading import Memory, Run
+from probe.history.store import History, now
 from probe.report import Report
 
 _USUAL: Final = 20  # runs that show how often there is one

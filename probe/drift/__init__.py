@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from probe.alert import Change
-from probe.conditions import About, Conditions
+from probe.conditions.nouns import About, Conditions
 from probe.drift import baseline, place, policy, rows
 from probe.drift.moves import Move, is_of_an_entry, moves, sort_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from probe.alert import Change
-from probe.conditions import UNVERIFIED, About
+from probe.conditions.nouns import UNVERIFIED, About
 from probe.drift.moves import Move, about_of, change
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from probe.alert import Change, Kind
-from probe.conditions import About, Conditions
+from probe.conditions.nouns import About, Conditions
 
 NONE: Final = "none"  # no such key in that run
 NEVER: Final = "never"  # a row that no run has proven yet

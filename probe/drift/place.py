@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from probe.alert import Change
-from probe.conditions import THERE, About
+from probe.conditions.nouns import THERE, About
 from probe.drift.moves import MOST, Move, about_of, change
 
 

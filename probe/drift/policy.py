@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from probe.alert import Change
-from probe.conditions import About, parts_of
+from probe.conditions.nouns import About, parts_of
 from probe.drift.moves import MOST, Move, about_of, change
 
 

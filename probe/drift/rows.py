@@ -6,7 +6,7 @@ from typing import Final
 
 from probe.addresses import family
 from probe.alert import Change, Kind
-from probe.conditions import BLOCKED, CLOSED, LEAK, OPEN, UNKNOWN, About
+from probe.conditions.nouns import BLOCKED, CLOSED, LEAK, OPEN, UNKNOWN, About
 from probe.drift.moves import NEVER, NONE, Move, about_of, state, whoever
 
 # (before, now) → the kind of change, and what is said of the rows. Without an entry: nothing is said.

@@ -1,181 +1,43 @@
-"""Runs on disk: all reading and writing of a history. A run is one transaction; order is by number, never by clock."""
+"""Runs on disk: all writing of a history. A run, and what follows from it, is one transaction."""
 
 import json
-import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from probe.alert import Alert
 from probe.codec import to_line
-from probe.conditions import About
-from probe.damping import Known
-from probe.drift.moves import is_known
-from probe.errors import UserError
+from probe.conditions.nouns import About
 from probe.history import schema
 from probe.history.packing import PackingError, is_alike, pack, unpack
+from probe.history.reading import NAMES, Memory, Reading, Run
 
 KEEP: Final = 2000  # runs
 LARGEST: Final = 1 << 30  # bytes; beyond it the older half of the runs is forgotten
 _EVERY: Final = 100  # runs that one dictionary serves at most
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run as the history lists it. `problem`: why there is no report; `good`: complete, no leak, no over-block."""
-
-    run_id: str | None
-    started: float  # seconds since 1970
-    seconds: float
-    exit_code: int
-    complete: bool
-    good: bool
-    problem: str | None = None
-    conforms: int = 0
-    leak: int = 0
-    overblocked: int = 0
-    unproven: int = 0
-    undeclared: int = 0
-    not_run: int = 0
-    number: int = 0  # given by the history
+_INSERT: Final = f"""INSERT INTO runs ({", ".join(NAMES[:-1])}, dictionary, body)
+  VALUES ({"?, " * (len(NAMES) - 1)}?, ?)"""  # noqa: S608 - our own names
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is known of each key, and the words for it."""
-
-    known: dict[str, Known]
-    about: dict[str, About]
-
-
-_NAMES: Final = [field.name for field in fields(Run)]
-_COLUMNS: Final = ", ".join(_NAMES)
-_LIST: Final = f"SELECT {_COLUMNS} FROM runs"  # noqa: S608 - our own names
-_INSERT: Final = f"""INSERT INTO runs ({", ".join(_NAMES[:-1])}, dictionary, body)
-  VALUES ({"?, " * (len(_NAMES) - 1)}?, ?)"""  # noqa: S608 - our own names
-
-
-class History:
+class History(Reading):
     """The open file. `read_only`: for everybody but the one who holds the lock."""
 
     def __init__(self, path: Path, read_only: bool = False, largest: int = LARGEST) -> None:
         """`largest`: bytes. Raises UserError, schema.DamagedError, sqlite3.Error (the last two: the writer only)."""
-        self.path = path
-        self._read_only = read_only
+        super().__init__(path, schema.open_reader(path) if read_only else schema.open_writer(path), read_only)
         self._largest = largest
-        self._db = schema.open_reader(path) if read_only else schema.open_writer(path)
 
     def __enter__(self) -> "History":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
-
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def runs(self, most: int = -1, since: float = 0.0) -> list[Run]:
-        """The newest `most` runs (-1: all) that started at `since` or later, oldest first."""
-        rows = self.rows(f"{_LIST} WHERE started >= ? ORDER BY number DESC LIMIT ?", since, most)
-        return [_run(row) for row in reversed(rows)]
-
-    def made(self) -> int:
-        """How many runs there ever were."""
-        rows = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
-        return int(rows[0][0]) if rows else 0
-
-    def reference(self, before: int = 1 << 62) -> Run | None:
-        """The last known good run of those before number `before`; where there is none, the last complete one."""
-        for condition in ("good", "complete"):
-            chosen = f"{condition} AND body IS NOT NULL AND number < ?"
-            rows = self.rows(f"{_LIST} WHERE {chosen} ORDER BY number DESC LIMIT 1", before)
-            if rows:
-                return _run(rows[0])
-        return None
-
-    def find(self, word: str) -> Run:
-        """The run by its number, its id or the beginning of it, `last`, or `last~1` for the last but one.
-
-        Raises UserError.
-        """
-        if back := re.fullmatch(r"last(?:~([0-9]{1,9}))?", word):
-            rows = self.rows(f"{_LIST} ORDER BY number DESC LIMIT 1 OFFSET ?", int(back[1] or 0))
-        elif re.fullmatch(r"[1-9][0-9]{0,17}", word):
-            rows = self.rows(f"{_LIST} WHERE number = ?", int(word))
-        elif re.fullmatch(r"[0-9A-Za-z]{1,26}", word):
-            begin = word.upper()
-            rows = self.rows(f"{_LIST} WHERE run_id >= ? AND run_id < ? LIMIT 2", begin, begin + "~")
-        else:
-            rows = []
-        if len(rows) != 1:
-            raise UserError(f"{word}: {'more than one' if rows else 'no such'} run (egress-probe canary history)")
-        return _run(rows[0])
-
-    def report(self, run: Run) -> str:
-        """The run's report as JSON. Raises UserError where there is none, or it is damaged."""
-        ((body, dictionary),) = self.rows(
-            "SELECT r.body, d.body FROM runs r LEFT JOIN dictionaries d ON d.id = r.dictionary WHERE number = ?",
-            run.number,
-        )
-        if body is None:
-            raise UserError(f"run {run.number}: has no report: {run.problem}")
-        try:
-            return unpack(body, unpack(dictionary or b"")).decode()
-        except (PackingError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.path}: the report of run {run.number} is damaged: {error}") from None
-
-    def timeline(self, runs: Sequence[Run]) -> dict[str, str]:
-        """Path → one letter per run (`.`: not in it)."""
-        found: dict[str, list[str]] = {}
-        place = {run.number: index for index, run in enumerate(runs)}
-        if not place:
-            return {}
-        query = "SELECT run, p.path, letter FROM verdicts v JOIN paths p ON p.id = v.path WHERE run >= ? AND run <= ?"
-        for number, path, letter in self.rows(query, min(place), max(place)):
-            if number in place:
-                found.setdefault(path, ["."] * len(runs))[place[number]] = letter
-        return {path: "".join(letters) for path, letters in found.items()}
-
-    def memory(self) -> Memory:
-        """What was told and seen of each key."""
-        rows = [row for row in self.rows("SELECT key, told, recent, about FROM known") if is_known(row[0])]
-        try:
-            return Memory(
-                {key: Known(told, tuple(json.loads(recent))) for key, told, recent, _ in rows},
-                {key: About(*json.loads(about)) for key, _, _, about in rows},
-            )
-        except (ValueError, TypeError) as error:
-            raise self._damaged(f"what is known cannot be read: {error}") from None
-
-    def note(self, name: str) -> str | None:
-        """A small value by name."""
-        rows = self.rows("SELECT value FROM notes WHERE name = ?", name)
-        return str(rows[0][0]) if rows else None
-
-    def rows(self, query: str, *values: object) -> list[Any]:
-        """What a query of ours gives. Raises UserError (a reader), DamagedError or sqlite3.Error (the writer)."""
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._as_told(error) from None
-
-    def _damaged(self, problem: str) -> Exception:
-        return (
-            UserError(f"{self.path}: the history is damaged: {problem}")
-            if self._read_only
-            else schema.DamagedError(problem)
-        )
-
-    def _as_told(self, error: sqlite3.Error) -> BaseException:
-        """A reader gets one line; the writer must know whether the file is damaged or only locked."""
-        if self._read_only:
-            return UserError(f"{self.path}: the history cannot be read: {error}")
-        return schema.damaged(error)
-
-    # --- writing ------------------------------------------------------------------------------------------------------
 
     def store(
         self,
@@ -268,11 +130,6 @@ def _size(database: sqlite3.Connection) -> int:
         int(database.execute(f"PRAGMA {what}").fetchone()[0]) for what in ("page_count", "freelist_count", "page_size")
     )
     return (used - free) * page
-
-
-def _run(row: Sequence[object]) -> Run:
-    values = dict(zip(_NAMES, row, strict=True))
-    return Run(**{**values, "complete": bool(values["complete"]), "good": bool(values["good"])})  # type: ignore[arg-type]
 
 
 def _remembered(memory: Memory) -> Iterator[tuple[str, str | None, str, str]]:

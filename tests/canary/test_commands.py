@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from probe.history.store import History, Run
+from probe.history.reading import Run
+from probe.history.store import History
 from probe.standing import overdue
 from tests.canary.test_history import SCHEDULE, made, put
 from tests.make import Ran, command

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from probe.conditions import BLOCKED, CLOSED, LEAK, OPEN, THERE, UNKNOWN, About, Conditions, conditions, key, word
+from probe.conditions import conditions
+from probe.conditions.nouns import BLOCKED, CLOSED, LEAK, OPEN, THERE, UNKNOWN, About, Conditions, key
+from probe.conditions.rows import word
 from probe.damping import Damping, Known, step, unstable
 from probe.documents import Vantage
 from probe.drift import compare, tell

@@ -7,7 +7,8 @@ from tabulate import tabulate
 
 from probe.cli.canary.place import place, place_options, span
 from probe.codec import encode
-from probe.history.store import History, Run, now
+from probe.history.reading import Run
+from probe.history.store import History, now
 from probe.standing import stamp
 from reports.style import clean
 

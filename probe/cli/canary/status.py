@@ -10,7 +10,8 @@ from probe.cli.canary.history import result
 from probe.cli.canary.place import place, place_options
 from probe.codec import encode
 from probe.errors import UserError
-from probe.history.store import History, Run, now
+from probe.history.reading import Run
+from probe.history.store import History, now
 from probe.standing import Standing, stamp, standing
 from reports.style import clean
 
