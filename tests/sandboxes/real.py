@@ -162,7 +162,10 @@ def podman_tidy() -> None:
 def _groups_tidy() -> None:
     """Control groups outlive the namespaces that they were made in: these are ours by their name."""
     for _ in range(50):
-        left = sorted(Path("/sys/fs/cgroup").glob(f"**/{_CGROUP}*"), reverse=True)
+        try:
+            left = sorted(Path("/sys/fs/cgroup").glob(f"**/{_CGROUP}*"), reverse=True)
+        except FileNotFoundError:  # somebody else's was removed while it was looked into
+            continue
         for folder in [each for one in left for each in (*sorted(one.glob("**/"), reverse=True), one)]:
             with suppress(OSError):
                 folder.rmdir()
