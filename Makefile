@@ -18,8 +18,11 @@ SANDBOX_PARTS := bubblewrap,srt,podman
 # The real parts that a test run must have used; the run fails if one of them did not pass a single test.
 REAL_PARTS := namespaces,nftables,unbound,bind,dnsmasq,nsd,squid,collector,rootless,seccomp,landlock,cgroup-bpf
 # … by the tests outside of the lab
-CORE_PARTS := nftables,unbound
-# … by those that mostly wait for processes of their own
+CORE_PARTS := nftables,namespaces
+# … by those that mostly wait: for silence, for launchers, for servers
+WAITING := tests/techniques tests/collector tests/shipping tests/test_farclient.py tests/test_run.py tests/test_agent.py tests/test_engine.py
+WAITING_PARTS := nftables,unbound,seccomp
+# … by those that meet what reports and schedules meet
 AROUND := tests/alerts tests/units tests/canary/test_faults.py tests/canary/test_drift_worlds.py tests/canary/test_watching.py tests/reports/test_html_browser.py tests/test_metrics.py
 AROUND_PARTS := namespaces,nftables,chromium,systemd,cron,rsyslog,promtool
 BENCHMARK_PARTS := nmap
@@ -47,15 +50,17 @@ lint: $(VENV)/.dev
 # The lab, the sandboxes and what waits for servers run beside everything else; benchmarks run by themselves, and measuring coverage costs CPU.
 # In a network namespace without an uplink, with the machine's own namespace under the latch: nothing can leave.
 unit: $(VENV)/.dev .apt-test .apt-sandboxes $(VENV)/.npm
-	$(MAKE) --no-print-directory -j4 --output-sync=target .worlds .core .around .sandboxes
+	$(MAKE) --no-print-directory -j5 --output-sync=target .worlds .core .waiting .around .sandboxes
 	$(SAFELY) $(BIN)/pytest tests/benchmarks --real-parts=$(BENCHMARK_PARTS)
 
-.PHONY: .core .around .worlds .sandboxes
+.PHONY: .core .waiting .around .worlds .sandboxes
 # The core has every branch tested.
 .core:
-	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --ignore=tests/sandboxes $(AROUND:%=--ignore=%) --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
+	$(SAFELY) $(BIN)/pytest --ignore=tests/benchmarks --ignore=tests/lab --ignore=tests/sandboxes $(WAITING:%=--ignore=%) $(AROUND:%=--ignore=%) --real-parts=$(CORE_PARTS) --cov --cov-report= $(PYTEST)
 	$(BIN)/coverage report --include='$(CORE)' \
 	  --fail-under=100 --show-missing --skip-covered
+.waiting:
+	$(SAFELY) $(BIN)/pytest $(WAITING) --real-parts=$(WAITING_PARTS)
 .around:
 	$(SAFELY) $(BIN)/pytest $(AROUND) --real-parts=$(AROUND_PARTS)
 .worlds:

@@ -15,7 +15,7 @@ from tests.benchmarks.test_budgets import PROBE, in_sandbox, show
 
 pytestmark = pytest.mark.benchmark
 CHECKS, RUNS = 200, 2000
-REAL = 4  # real runs, of which the others are copies
+REAL = 3  # real runs, of which the others are copies
 
 
 def spent(words: list[str]) -> tuple[float, int]:

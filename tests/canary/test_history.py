@@ -270,7 +270,10 @@ def test_a_read_only_disk_without_a_wal_is_read_as_it_is(path: Path) -> None:
         put(history, made(1))
     path.parent.chmod(0o500)
     try:
-        code = "import sys; from pathlib import Path; from probe.history.store import History; printlenHistoryPathsys.argv[1], True.runs"
+        code = (
+            "import sys; from pathlib import Path; from probe.history import store; "
+            "print(len(store.History(Path(sys.argv[1]), True).runs()))"
+        )
         words = [sys.executable, "-c", code, str(path)]
         # root may write everywhere: a mount that is read-only is so for root too
         script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && shift 0 && exec "$@"'
