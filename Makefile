@@ -20,7 +20,7 @@ REAL_PARTS := namespaces,nftables,unbound,bind,dnsmasq,nsd,squid,collector,rootl
 # … by the tests outside of the lab
 CORE_PARTS := nftables,namespaces
 # … by those that mostly wait: for silence, for launchers, for servers
-WAITING := tests/techniques tests/collector tests/shipping tests/test_farclient.py tests/test_run.py tests/test_agent.py tests/test_engine.py
+WAITING := tests/techniques tests/collector tests/shipping tests/test_run.py tests/test_agent.py tests/test_engine.py
 WAITING_PARTS := nftables,unbound,seccomp
 # … by those that meet what reports and schedules meet
 AROUND := tests/alerts tests/units tests/canary/test_faults.py tests/canary/test_drift_worlds.py tests/canary/test_watching.py tests/reports/test_html_browser.py tests/test_metrics.py

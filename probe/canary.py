@@ -24,9 +24,11 @@ from probe.report import Report, Result
 from probe.standing import leaking, point, stamp, stored_report
 from probe.tokens import new_run_id
 
-# Notes in the history: why no run could be made since the last one that could; the channels of the last run with any.
+# Notes in the history: why no run could be made since the last one that could; the channels of the last run with any;
+# what the last run noticed beside its report.
 _FAILED: Final = "problems"
 _CHANNELS: Final = "channels"
+_NOTICED: Final = "noticed"
 _MOST_PROBLEMS: Final = 8
 
 
@@ -49,6 +51,7 @@ class Past:
     reference: tuple[RunPoint, Report] | None = None
     failed: tuple[str, ...] = ()  # why no run could be made since the last one that could
     channels: tuple[str, ...] = ()  # that the last run with any had
+    noticed: tuple[str, ...] = ()  # lines that the last run noticed
 
 
 NOTHING: Final = Past(Memory({}, {}))
@@ -63,8 +66,8 @@ def look_back(history: History) -> Past:
             reference = point(run), stored_report(history, run)
         except UserError:
             reference = None
-    failed, channels = (tuple(json.loads(history.note(name) or "[]")) for name in (_FAILED, _CHANNELS))
-    return Past(history.memory(), history.made(), reference, failed, channels)
+    notes = (tuple(json.loads(history.note(name) or "[]")) for name in (_FAILED, _CHANNELS, _NOTICED))
+    return Past(history.memory(), history.made(), reference, *notes)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -78,6 +81,7 @@ class Assembled:
     memory: Memory
     alerts: tuple[Alert, ...]
     channels: tuple[str, ...]  # that the alerts are for: a run by hand without any leaves them to the next one with
+    noticed: tuple[str, ...] = ()
 
 
 def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[Change] = ()) -> Assembled:
@@ -86,7 +90,7 @@ def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[C
     known, due = step(_same_place(past.memory.known, now), now, schedule.damping, past.runs)
     about = {key: one for key, one in {**past.memory.about, **now.about}.items() if key in known or key in now.about}
     changes = _since(past, now)
-    told = [*noticed, *tell(due, {**past.memory.about, **about})]
+    told = [*_news(noticed, past), *tell(due, {**past.memory.about, **about})]
     told += _standing(past, schedule)
     if past.failed:
         told.append(Change("recovered", f"recovered: runs can be made again (was: {past.failed[-1]})"))
@@ -104,7 +108,13 @@ def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[C
         Memory(known, {key: about[key] for key in known if key in about}),
         alerts,
         schedule.channels or past.channels,
+        tuple(change.line for change in noticed),
     )
+
+
+def _news(noticed: Sequence[Change], past: Past) -> list[Change]:
+    """A channel that cannot be had is told once."""
+    return [change for change in noticed if change.line not in past.noticed]
 
 
 def _standing(past: Past, schedule: Schedule) -> list[Change]:
@@ -173,7 +183,7 @@ def keep_run(history: History, done: Assembled, schedule: Schedule, started: flo
         done.memory,
         done.alerts,
         done.channels,
-        _notes((), done.channels),
+        _notes((), done.channels, done.noticed),
         schedule.keep,
     )
 
@@ -190,7 +200,7 @@ def failed_alerts(
     past: Past, schedule: Schedule, problem: str, noticed: Sequence[Change], now: float
 ) -> tuple[Alert, ...]:
     """What is told of a run that could not be made: once, until it can again or fails for another reason."""
-    told = [*noticed]
+    told = _news(noticed, past)
     if problem not in past.failed:
         told.append(Change("failed", f"failed: the run could not be made: {problem}"))
     return alerts_of(told, schedule.name, None, stamp(now))
@@ -209,8 +219,9 @@ def keep_failure(
     run = Run(None, now, 0.0, exit_code, complete=False, good=False, problem=problem)
     channels = schedule.channels or past.channels
     problems = (*(one for one in past.failed if one != problem), problem)[-_MOST_PROBLEMS:]
-    history.store(run, None, {}, None, alerts, channels, _notes(problems, channels), schedule.keep)
+    history.store(run, None, {}, None, alerts, channels, _notes(problems, channels, past.noticed), schedule.keep)
 
 
-def _notes(problems: Sequence[str], channels: Sequence[str]) -> dict[str, str]:
-    return {_FAILED: json.dumps(problems), _CHANNELS: json.dumps(channels)}
+def _notes(problems: Sequence[str], channels: Sequence[str], noticed: Sequence[str]) -> dict[str, str]:
+    notes = {_FAILED: problems, _CHANNELS: channels, _NOTICED: noticed}
+    return {name: json.dumps(values) for name, values in notes.items()}
