@@ -23,7 +23,7 @@ CORE_PARTS := nftables,namespaces
 WAITING := tests/techniques tests/collector tests/shipping tests/test_run.py tests/test_agent.py tests/test_engine.py
 WAITING_PARTS := nftables,unbound,seccomp
 # … by those that meet what reports and schedules meet
-AROUND := tests/alerts tests/units tests/canary/test_faults.py tests/canary/test_drift_worlds.py tests/canary/test_watching.py tests/reports/test_html_browser.py tests/test_metrics.py
+AROUND := tests/alerts tests/units tests/canary/test_faults.py tests/canary/test_telling.py tests/canary/test_drift_worlds.py tests/canary/test_watching.py tests/reports/test_html_browser.py tests/test_metrics.py
 AROUND_PARTS := namespaces,nftables,chromium,systemd,cron,rsyslog,promtool
 BENCHMARK_PARTS := nmap
 

@@ -4,7 +4,6 @@ Pure up to the history, which is read here and written once, in one transaction;
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,7 +18,8 @@ from probe.drift.moves import sort_of
 from probe.errors import UserError
 from probe.history.reading import Memory, Run
 from probe.history.store import KEEP, History
-from probe.model import Purpose, Verdict
+from probe.judge import summarise
+from probe.model import Purpose
 from probe.report import Report, Result
 from probe.standing import leaking, point, stamp, stored_report
 from probe.tokens import new_run_id
@@ -160,20 +160,20 @@ def alerts_of(told: Sequence[Change], name: str, run_id: str | None, time: str, 
 def keep_run(history: History, done: Assembled, schedule: Schedule, started: float, seconds: float) -> None:
     """One transaction. Raises schema.DamagedError, sqlite3.Error."""
     report = done.report
-    count = Counter(row.verdict for row in shown(report))
+    count = summarise(shown(report), "unproven", report.complete)
     run = Run(
         run_id=report.run.id,
         started=started,
         seconds=seconds,
         exit_code=report.summary.exit_code,
         complete=report.complete,
-        good=report.complete and not count[Verdict.LEAK] and not count[Verdict.OVERBLOCKED],
-        conforms=count[Verdict.CONFORMS],
-        leak=count[Verdict.LEAK],
-        overblocked=count[Verdict.OVERBLOCKED],
-        unproven=count[Verdict.UNPROVEN],
-        undeclared=count[Verdict.UNDECLARED],
-        not_run=count[Verdict.NOT_RUN],
+        good=report.complete and not count.leak and not count.overblocked,
+        conforms=count.conforms,
+        leak=count.leak,
+        overblocked=count.overblocked,
+        unproven=count.unproven,
+        undeclared=count.undeclared,
+        not_run=count.not_run,
     )
     # What the comparison said can be made again; the history holds what was seen.
     history.store(
