@@ -4,7 +4,7 @@ Pure up to the history, which is read here and written once, in one transaction;
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -40,6 +40,13 @@ class Schedule:
     damping: Damping
     keep: int = KEEP
     channels: tuple[str, ...] = ()
+    broken: bool = False  # one of its channels cannot be had just now
+
+    def listeners(self, past: "Past") -> tuple[str, ...]:
+        """Who is to hear of a run: also those of the last one, where there are none now, or one cannot be had."""
+        if self.channels and not self.broken:
+            return self.channels
+        return tuple(dict.fromkeys((*past.channels, *self.channels)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ def look_back(history: History) -> Past:
             reference = point(run), stored_report(history, run)
         except UserError:
             reference = None
-    notes = (tuple(json.loads(history.note(name) or "[]")) for name in (_FAILED, _CHANNELS, _NOTICED))
+    notes = (history.lines(name) for name in (_FAILED, _CHANNELS, _NOTICED))
     return Past(history.memory(), history.made(), reference, *notes)
 
 
@@ -91,7 +98,7 @@ def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[C
     about = {key: one for key, one in {**past.memory.about, **now.about}.items() if key in known or key in now.about}
     changes = _since(past, now)
     told = [*_news(noticed, past), *tell(due, {**past.memory.about, **about})]
-    told += _standing(past, schedule)
+    told += _standing(Memory(known, about), {move.key for move in due}, past, schedule)
     if past.failed:
         told.append(Change("recovered", f"recovered: runs can be made again (was: {past.failed[-1]})"))
     alerts = alerts_of(told, schedule.name, report.run.id, report.run.started or "")
@@ -107,7 +114,7 @@ def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[C
         ),
         Memory(known, {key: about[key] for key in known if key in about}),
         alerts,
-        schedule.channels or past.channels,
+        schedule.listeners(past),
         tuple(change.line for change in noticed),
     )
 
@@ -117,9 +124,9 @@ def _news(noticed: Sequence[Change], past: Past) -> list[Change]:
     return [change for change in noticed if change.line not in past.noticed]
 
 
-def _standing(past: Past, schedule: Schedule) -> list[Change]:
-    """What a channel that is new here has not heard: paths that leak still."""
-    names = leaking(past.memory)
+def _standing(memory: Memory, told: Collection[str], past: Past, schedule: Schedule) -> list[Change]:
+    """What a channel that is new here has not heard: paths that leak still. `told`: keys that this run tells of."""
+    names = leaking(Memory({key: one for key, one in memory.known.items() if key not in told}, memory.about))
     if not names or set(schedule.channels) <= set(past.channels):
         return []
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -213,13 +220,14 @@ def keep_failure(
     schedule: Schedule,
     problem: str,
     now: float,
-    exit_code: int,
+    noticed: Sequence[Change] = (),
 ) -> None:
     """One transaction. Raises schema.DamagedError, sqlite3.Error."""
-    run = Run(None, now, 0.0, exit_code, complete=False, good=False, problem=problem)
-    channels = schedule.channels or past.channels
+    run = Run(None, now, 0.0, 2, complete=False, good=False, problem=problem)
     problems = (*(one for one in past.failed if one != problem), problem)[-_MOST_PROBLEMS:]
-    history.store(run, None, {}, None, alerts, channels, _notes(problems, channels, past.noticed), schedule.keep)
+    # A channel that is new is so in the next run as well: what leaks still it has not heard yet.
+    notes = _notes(problems, past.channels, tuple(change.line for change in noticed))
+    history.store(run, None, {}, None, alerts, schedule.listeners(past), notes, schedule.keep)
 
 
 def _notes(problems: Sequence[str], channels: Sequence[str], noticed: Sequence[str]) -> dict[str, str]:

@@ -48,6 +48,8 @@ def step(
     """The states after one more run, and the moves that are due. `runs`: how many were ever made before this one."""
     after: dict[str, Known] = {}
     due: list[Move] = []
+    # Of a place that no run has told of nothing was absent: a sandbox that came up after its canary.
+    placed = any(sort_of(key) == "vantage" for key in known)
     changed = any(sort_of(key) == "policy" and now.values.get(key) != one.told for key, one in known.items())
     for key in dict.fromkeys([*now.values, *known]):
         word, old = now.values.get(key), known.get(key)
@@ -56,7 +58,8 @@ def step(
             if old is not None:
                 after[key] = old
         elif not (word is None and changed and is_of_an_entry(key)):
-            one, move = _one(key, word, old, damping, 0 if not known else runs)
+            unseen = not known or (sort_of(key) == "vantage" and not placed)
+            one, move = _one(key, word, old, damping, 0 if unseen else runs)
             due += [] if move is None else [move]
             if one.told is not None or one.recent != (_ABSENT,) * damping.kept:
                 after[key] = one
@@ -103,7 +106,7 @@ def _row_is_due(told: str | None, word: str | None, recent: tuple[str, ...], dam
     )
     if sum(alike(w) == alike(word) for w in window) >= damping.k:
         return True
-    return told is not None and len(window) >= damping.n and all(state(w) != state(told) for w in window)
+    return len(window) >= damping.n and all(state(w) != state(told) for w in window)
 
 
 def unstable(known: Mapping[str, Known]) -> frozenset[str]:

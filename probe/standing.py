@@ -45,7 +45,10 @@ def compared(report: Report, history: History, run: Run, name: str) -> Report:
     before = history.reference(run.number)
     if before is None:
         return replace(report, canary=Canary(name))
-    old = stored_report(history, before)
+    try:
+        old = stored_report(history, before)
+    except UserError:  # it cannot be read any more: nothing to compare with
+        return replace(report, canary=Canary(name))
     changes = compare(conditions(old), conditions(report), unstable(history.memory().known))
     verdicts = {row.id: row.verdict for row in old.results}
     return replace(report, canary=Canary(name, point(before), verdicts, changes))

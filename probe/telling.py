@@ -10,7 +10,7 @@ import trio
 from probe.alert import Alert
 from probe.alerts.base import Channel
 from probe.alerts.deliver import deliver
-from probe.history.outbox import Failure, Pending, bury, dead_letters, pending, settle
+from probe.history.outbox import Failure, Pending, bury, dead_letters, give_up_unreadable, pending, settle
 from probe.history.store import History
 
 _GONE: Final = Failure("the channel is not configured any more", again=True)
@@ -29,13 +29,16 @@ def unique(channels: Sequence[Channel]) -> tuple[Channel, ...]:
 
 def tell_pending(history: History, channels: Sequence[Channel]) -> list[str]:
     """Send what waits. What could not be sent, in words. Raises UserError, OSError, sqlite3.Error."""
-    waiting = pending(history)
+    waiting, odd = pending(history)
+    if odd:
+        give_up_unreadable(history, odd, _now())
+    problems = [f"{len(odd)} alerts cannot be read, and lie in {dead_letters(history.path)}"] if odd else []
     if not waiting:
-        return []
+        return problems
     by_name = {channel.name: channel for channel in channels}
     known = [one for one in waiting if one.channel in by_name]
     if not channels:  # a run by hand: the next scheduled one tells it
-        return []
+        return problems
     outcomes = trio.run(deliver, [(one.alert, by_name[one.channel]) for one in known])
     failed: dict[Pending, Failure] = {one: _GONE for one in waiting if one.channel not in by_name}
     delivered = []
@@ -45,7 +48,7 @@ def tell_pending(history: History, channels: Sequence[Channel]) -> list[str]:
         else:
             failed[one] = Failure(outcome.error, outcome.again, outcome.tried)
     given_up = settle(history, delivered, failed, _now())
-    return _words(failed, given_up, dead_letters(history.path))
+    return problems + _words(failed, given_up, dead_letters(history.path))
 
 
 def _words(failed: dict[Pending, Failure], given_up: int, grave: Path) -> list[str]:

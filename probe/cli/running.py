@@ -21,7 +21,7 @@ from probe.cli.progress import Progress
 from probe.cli.signals import noticed
 from probe.codec import encode, to_line
 from probe.documents import Evidence, FarEnd, Orders, Plan
-from probe.errors import UserError, first_user_error
+from probe.errors import UserError, first_user_error, one_line
 from probe.evidence import Reader
 from probe.farclient import GRACE, wait_and_read
 from probe.files import write_text
@@ -68,14 +68,20 @@ def check_files(options: Mapping[str, Any]) -> None:
             check_writable(options[name])
 
 
-def perform(options: Mapping[str, Any], fail_on: str, default_witness: bool = True) -> Performed:
-    """The run that the options of `run_options` name. Raises UserError."""
-    return _perform(fail_on=fail_on, default_witness=default_witness, **options)
+def perform(
+    options: Mapping[str, Any],
+    fail_on: str,
+    default_witness: bool = True,
+    sending: Callable[[], object] = lambda: None,
+) -> Performed:
+    """The run that the options of `run_options` name. `sending`: called when it begins to send. Raises UserError."""
+    return _perform(fail_on=fail_on, default_witness=default_witness, sending=sending, **options)
 
 
-def _perform(fail_on: str, default_witness: bool, plan_out: str | None, evidence_out: str | None,
-             arrivals_out: str | None, grace: float, via: str | None, python: str, command: tuple[str, ...],
-             collector: str | None, collector_token_file: str | None, **options: Any) -> Performed:  # fmt: skip
+def _perform(fail_on: str, default_witness: bool, sending: Callable[[], object], plan_out: str | None,
+             evidence_out: str | None, arrivals_out: str | None, grace: float, via: str | None, python: str,
+             command: tuple[str, ...], collector: str | None, collector_token_file: str | None,
+             **options: Any) -> Performed:  # fmt: skip
     forbid = latch.from_environment(os.environ)
     launcher = _launcher(via, command)
     if launcher is None and python != ship.PYTHON:
@@ -93,12 +99,13 @@ def _perform(fail_on: str, default_witness: bool, plan_out: str | None, evidence
         far.client.register(plan.run_id, key, plan.budget.seconds + grace + _GRACE, far.collector)
     copy = EvidenceFile(evidence_out)
     orders, shipped = make_orders(plan, key, forbid), IN_PLACE
+    sending()
     if launcher is None:
         evidence = _attempt(plan, orders, copy, functools.partial(run_in_place, orders))
     else:
         agent = cache.get()
         # Of a command line of the user's only its first word: the others may hold secrets.
-        shipped = Shipped(via or command[0], agent.sha256)
+        shipped = Shipped(one_line(via or command[0]), agent.sha256)
         evidence = _attempt(plan, orders, copy, functools.partial(_launched, launcher, python, agent, orders))
     seen = None if far is None else _await_arrivals(key, far, grace)
 

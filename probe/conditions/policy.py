@@ -11,7 +11,8 @@ def say(report: Report) -> Iterator[Said]:
     """Layers, their modes and defaults, DNS, and a key per subject of rules."""
     policy = report.policy
     for source in policy.sources:
-        about = About(f"{short(source.path)} ({source.dialect})")
+        layers = sum(one.path == source.path for one in policy.sources)
+        about = About(f"{short(source.path)} ({source.dialect})", seen=str(layers))
         yield Said(key("source", source.path, source.dialect), THERE, about)
         yield Said(key("mode", source.path, source.dialect), source.mode.value, About(short(source.path)))
     # One file may be two layers: an openclaw.json with keys that the product does not know.

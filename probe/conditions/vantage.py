@@ -22,7 +22,6 @@ def _vantage(seen: Vantage) -> Iterator[Said]:
     """Things of which there may be several have a key each; the others have one."""
     several = {
         "capability": seen.capabilities,
-        "interface": seen.interfaces,
         "unix socket": seen.sockets,
         "refused socket": seen.refused_sockets,
     }
@@ -38,6 +37,8 @@ def _vantage(seen: Vantage) -> Iterator[Said]:
         "container id": seen.container_id or "unknown",
         "IPv4": _global(seen, 4),
         "IPv6": _global(seen, 6),
+        # Together: on a host that starts containers, single ones come and go with every run.
+        "interfaces": ", ".join(sorted(seen.interfaces)) or "none",
         "resolvers": ", ".join(seen.resolvers) or "none",
         "proxies": ", ".join(seen.proxies) or "none",
         "event loop": "cannot start" if seen.event_loop else "starts",

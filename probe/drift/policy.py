@@ -9,17 +9,20 @@ from probe.drift.moves import MOST, Move, about_of, change
 
 def tell(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
     """A layer that came or went says all of its rules in one line; one rule that took another's place says both."""
-    layers = {parts_of(move.key)[0] for move in found if move.key.startswith("source:")}
+    sources = [move for move in found if move.key.startswith("source:")]
+    layers = {parts_of(move.key) for move in sources}
+    # One file may be several layers: then the others' rules did not come or go with this one.
+    alone = {parts_of(move.key)[0] for move in sources if about_of(move, about).seen == "1"}
     lines = []
     rules: dict[str, list[Move]] = {}
     for move in found:
-        sort, file = move.key.partition(":")[0], parts_of(move.key)[0]
+        sort, parts = move.key.partition(":")[0], parts_of(move.key)
         if sort == "source":
             lines.append(change(move, f"the policy {about[move.key].name} is {'gone' if move.now is None else 'new'}"))
-        elif file in layers:
+        elif parts in layers or parts[0] in alone:
             continue
         elif sort == "rule":
-            rules.setdefault(file, []).append(move)
+            rules.setdefault(parts[0], []).append(move)
         else:
             lines.append(change(move, _scalar(sort, move, about_of(move, about))))
     return lines + [change for same in rules.values() for change in _rules(same, about)]
@@ -48,8 +51,9 @@ def _rules(found: Sequence[Move], about: Mapping[str, About]) -> list[Change]:
 def _narrow(move: Move) -> tuple[bool, int]:
     """What opens most comes first: a line has room for some rules only."""
     action, _, subject = parts_of(move.key)[-1].partition(" ")
-    if "/" in subject:
-        return action != "allow", int(subject.rpartition("/")[2])
+    bits = subject.rpartition("/")[2]
+    if "/" in subject and bits.isascii() and bits.isdigit() and len(bits) < 4:
+        return action != "allow", int(bits)
     return action != "allow", 0 if subject == "everything" else 8 if subject.startswith("*") else 128
 
 

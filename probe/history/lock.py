@@ -50,15 +50,22 @@ def locked(path: Path) -> Iterator[Held]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = os.pread(file, 100, 0).decode("ascii", "replace").partition("\n")[0] or "somebody"
+            who = _read(file).partition("\n")[0] or "somebody"
             raise BusyError(f"{path}: another run of this canary is going on ({who})") from None
         except OSError as error:
             raise LockError(f"{where}: cannot be locked: {error.strerror}") from None
-        kept = _KEPT in os.pread(file, 200, 0).decode("ascii", "replace")
+        kept = _KEPT in _read(file)
         _write(file, f"pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n" + (_KEPT if kept else ""))
         yield Held(file, kept)
     finally:
         os.close(file)
+
+
+def _read(file: int) -> str:
+    try:
+        return os.pread(file, 200, 0).decode("ascii", "replace")
+    except OSError:  # a pipe
+        return ""
 
 
 def _write(file: int, text: str) -> None:
@@ -67,7 +74,7 @@ def _write(file: int, text: str) -> None:
         if text != _KEPT:
             os.ftruncate(file, 0)
             os.lseek(file, 0, os.SEEK_SET)
-        elif _KEPT in os.pread(file, 200, 0).decode("ascii", "replace"):
+        elif _KEPT in _read(file):
             return
         os.write(file, text.encode())
     except OSError:

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from probe.alert import Alert
 from probe.codec import DecodeError, decode, encode, parse_json
 from probe.errors import UserError
-from probe.history.schema import DamagedError
 from probe.history.store import History
 
 MOST_TRIES: Final = 10  # deliveries, at most one per run
@@ -25,19 +24,32 @@ class Pending(NamedTuple):
     tries: int
 
 
-def pending(history: History) -> list[Pending]:
-    """Leaks first, then oldest first: what a channel does not take must not hold up a leak."""
+def pending(history: History) -> tuple[list[Pending], list[tuple[int, str, str]]]:
+    """Leaks first, then oldest first: what a channel does not take must not hold up a leak.
+
+    Beside them what cannot be read (number, text, channel): a later version's, or damaged. It must hold up nothing.
+    """
     rows = history.rows(
         "SELECT a.id, a.alert, d.channel, d.tries FROM deliveries d JOIN alerts a ON a.id = d.alert "
         "ORDER BY a.kind != 'leak', a.id"
     )
-    try:
-        return [
-            Pending(number, decode(Alert, parse_json(text, str(history.path))), channel, tries)
-            for number, text, channel, tries in rows
-        ]
-    except (DecodeError, UserError) as error:
-        raise DamagedError(f"an alert cannot be read: {error}") from None
+    good, odd = [], []
+    for number, text, channel, tries in rows:
+        try:
+            good.append(Pending(number, decode(Alert, parse_json(str(text), "alert")), channel, tries))
+        except (DecodeError, UserError):
+            odd.append((number, str(text), channel))
+    return good, odd
+
+
+def give_up_unreadable(history: History, odd: Sequence[tuple[int, str, str]], now: str) -> None:
+    """To the dead letters as they are. Raises OSError, sqlite3.Error."""
+    append(
+        dead_letters(history.path), [json.dumps({"time": now, "channel": one[2], "unreadable": one[1]}) for one in odd]
+    )
+    with history.writing() as database:
+        rows = [(number, channel) for number, _, channel in odd]
+        database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", rows)
 
 
 def dead_letters(path: Path) -> Path:
@@ -86,11 +98,16 @@ def _forget(database: sqlite3.Connection, gone: Iterable[Pending]) -> None:
 
 
 def bury(path: Path, given_up: Mapping[Pending, str], now: str) -> None:
-    """Append to the dead letters, on disk when this returns. Raises OSError."""
+    """Append to the dead letters. Raises OSError."""
     lines = [
         json.dumps({"time": now, "channel": p.channel, "error": words, "tries": p.tries + 1, "alert": encode(p.alert)})
         for p, words in given_up.items()
     ]
+    append(path, lines)
+
+
+def append(path: Path, lines: Sequence[str]) -> None:
+    """On disk when this returns. Raises OSError."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as out:
         out.write("".join(line + "\n" for line in lines))

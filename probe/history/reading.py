@@ -44,6 +44,7 @@ class Memory:
     about: dict[str, About]
 
 
+_LATEST: Final = 1e11  # seconds since 1970: beyond the year 5000
 NAMES: Final = [field.name for field in fields(Run)]
 _COLUMNS: Final = ", ".join(NAMES)
 _LIST: Final = f"SELECT {_COLUMNS} FROM runs"  # noqa: S608 - our own names
@@ -60,12 +61,12 @@ class Reading:
     def runs(self, most: int = -1, since: float = 0.0) -> list[Run]:
         """The newest `most` runs (-1: all) that started at `since` or later, oldest first."""
         rows = self.rows(f"{_LIST} WHERE started >= ? ORDER BY number DESC LIMIT ?", since, most)
-        return [_run(row) for row in reversed(rows)]
+        return [self._run(row) for row in reversed(rows)]
 
     def made(self) -> int:
         """How many runs there ever were."""
         rows = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
-        return int(rows[0][0]) if rows else 0
+        return rows[0][0] if rows and isinstance(rows[0][0], int) else 0
 
     def reference(self, before: int = 1 << 62) -> Run | None:
         """The last known good run of those before number `before`; where there is none, the last complete one."""
@@ -73,7 +74,7 @@ class Reading:
             chosen = f"{condition} AND body IS NOT NULL AND number < ?"
             rows = self.rows(f"{_LIST} WHERE {chosen} ORDER BY number DESC LIMIT 1", before)
             if rows:
-                return _run(rows[0])
+                return self._run(rows[0])
         return None
 
     def find(self, word: str) -> Run:
@@ -92,7 +93,7 @@ class Reading:
             rows = []
         if len(rows) != 1:
             raise UserError(f"{word}: {'more than one' if rows else 'no such'} run (egress-probe canary history)")
-        return _run(rows[0])
+        return self._run(rows[0])
 
     def report(self, run: Run) -> str:
         """The run's report as JSON. Raises UserError where there is none, or it is damaged."""
@@ -100,10 +101,10 @@ class Reading:
             "SELECT r.body, d.body FROM runs r LEFT JOIN dictionaries d ON d.id = r.dictionary WHERE number = ?",
             run.number,
         )
-        if body is None:
+        if not isinstance(body, bytes):
             raise UserError(f"run {run.number}: has no report: {run.problem}")
         try:
-            return unpack(body, unpack(dictionary or b"")).decode()
+            return unpack(body, unpack(bytes(dictionary or b""))).decode()
         except (PackingError, UnicodeDecodeError) as error:
             raise UserError(f"{self.path}: the report of run {run.number} is damaged: {error}") from None
 
@@ -124,16 +125,19 @@ class Reading:
         rows = [row for row in self.rows("SELECT key, told, recent, about FROM known") if is_known(row[0])]
         try:
             return Memory(
-                {key: Known(told, tuple(json.loads(recent))) for key, told, recent, _ in rows},
-                {key: About(*json.loads(about)) for key, _, _, about in rows},
+                {key: _known(told, json.loads(recent)) for key, told, recent, _ in rows},
+                {key: _about(_texts(json.loads(about))) for key, _, _, about in rows},
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged(f"what is known cannot be read: {error}") from None
 
-    def note(self, name: str) -> str | None:
-        """A small value by name."""
+    def lines(self, name: str) -> tuple[str, ...]:
+        """A list of short texts by name; empty where there is none."""
         rows = self.rows("SELECT value FROM notes WHERE name = ?", name)
-        return str(rows[0][0]) if rows else None
+        try:
+            return tuple(map(str, _texts(json.loads(rows[0][0])))) if rows else ()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(f"a note cannot be read: {error}") from None
 
     def rows(self, query: str, *values: object) -> list[Any]:
         """What a query of ours gives. Raises UserError (a reader), DamagedError or sqlite3.Error (the writer)."""
@@ -141,6 +145,13 @@ class Reading:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._as_told(error) from None
+
+    def _run(self, row: Sequence[Any]) -> Run:
+        values = dict(zip(NAMES, row, strict=True))
+        times = values["started"], values["seconds"]
+        if not all(isinstance(one, float) and 0 <= one < _LATEST for one in times):
+            raise self._damaged("a run's time is none")
+        return Run(**{**values, "complete": bool(values["complete"]), "good": bool(values["good"])})
 
     def _damaged(self, problem: str) -> Exception:
         return (
@@ -156,6 +167,22 @@ class Reading:
         return schema.damaged(error)
 
 
-def _run(row: Sequence[object]) -> Run:
-    values = dict(zip(NAMES, row, strict=True))
-    return Run(**{**values, "complete": bool(values["complete"]), "good": bool(values["good"])})  # type: ignore[arg-type]
+def _known(told: object, recent: object) -> Known:
+    """Raises ValueError, TypeError."""
+    words = _texts(recent)
+    if not (told is None or isinstance(told, str)) or not words or None in words:
+        raise ValueError("a word that is none")
+    return Known(told, tuple(map(str, words)))
+
+
+def _about(texts: list[str | None]) -> About:
+    """Raises TypeError, ValueError."""
+    name, *more = texts
+    return About(name or "?", *more)
+
+
+def _texts(value: object) -> list[str | None]:
+    """Raises TypeError."""
+    if not isinstance(value, list) or not all(one is None or isinstance(one, str) for one in value):
+        raise TypeError("expected a list of texts")
+    return value

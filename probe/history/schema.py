@@ -15,6 +15,7 @@ from probe.errors import UserError
 _APPLICATION: Final = 0x65677063  # "egpc" in the file's header: no other program's database is taken for ours
 VERSION: Final = 1
 WAIT: Final = 3.0  # seconds for somebody else's lock on the file (an operator's own query)
+_DAMAGE: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BESIDE: Final = ("-wal", "-shm")
 
 # `number` orders the runs: a clock may step. `body`: the report, packed with `dictionary`; NULL where there was no run.
@@ -115,6 +116,8 @@ def check_header(path: Path) -> None:
     Read without SQLite, which would write to whatever it opens. https://www.sqlite.org/fileformat.html
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path}: is no plain file")
         with path.open("rb") as file:
             header = file.read(100)
     except FileNotFoundError:
@@ -153,8 +156,10 @@ def _check_version(path: Path, found: int) -> None:
 
 def damaged(error: BaseException) -> BaseException:
     """`error`, as DamagedError where SQLite says that the file is malformed."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return DamagedError(str(error)) if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else error
+    code = getattr(error, "sqlite_errorcode", None)
+    # Without a code: text that is no UTF-8. SQLITE_ERROR: a table is not there, or is where none should be.
+    odd = code is None and type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)
+    return DamagedError(str(error)) if odd or (code is not None and code & 0xFF in _DAMAGE) else error
 
 
 def lock_path(path: Path) -> Path:

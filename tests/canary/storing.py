@@ -27,7 +27,7 @@ def store(path: Path, out: int) -> None:
             number += 1
             put(history, made(number, leak=number % 5 == 0), float(number))
             os.write(out, f"{number}\n".encode())
-            settle(history, pending(history), {}, "now")
+            settle(history, pending(history)[0], {}, "now")
 
 
 def killed(path: Path, after: float) -> list[int]:

@@ -17,7 +17,8 @@ def fold(
     known: dict[str, Known] = {}
     told = []
     for number, one in enumerate(words):
-        values = {"row:other": OPEN} if one is None else {"row:other": OPEN, key: one}
+        other = {"row:other": OPEN, "vantage:other": "x"}
+        values = other if one is None else {**other, key: one}
         known, due = step(known, Conditions(values), damping, number)
         told += [(number, move.before, move.now) for move in due]
     return told
@@ -51,6 +52,7 @@ U, C, L, O = UNKNOWN, CLOSED, LEAK, OPEN  # noqa: E741 - rows of words
         # … and that it was never otherwise, when it lasts.
         ([O, "blocked by a", U, "blocked by a", U, "blocked by a"], [(5, O, "blocked by a")]),
         (["blocked", "blocked", "blocked"], [(2, NEVER, "blocked")]),
+        (["blocked", U, "blocked", U, "blocked"], [(4, NEVER, "blocked")]),
         ([U, "blocked", "blocked", "blocked"], [(3, NEVER, "blocked")]),
         ([None, None, None, None, "blocked", O, O], []),
         (
@@ -89,11 +91,11 @@ def test_what_is_told_of_a_row(words: list[str | None], told: list[tuple[int, st
         # The place: at once where it had been the same in all of the last runs.
         ("vantage:resolvers", ["a", "a", "a", "a", "b"], [(4, "a", "b")]),
         ("vantage:resolvers", ["a", "b", "b", "b"], [(3, "a", "b")]),
-        ("vantage:interface eth1", [None, None, None, None, None, THERE], [(5, None, THERE)]),
-        ("vantage:interface eth1", [None, THERE, THERE, THERE], [(3, None, THERE)]),
-        ("vantage:interface eth1", [THERE, THERE, THERE, THERE, None, None], [(4, THERE, None)]),
+        ("vantage:unix socket x", [None, None, None, None, None, THERE], [(5, None, THERE)]),
+        ("vantage:unix socket x", [None, THERE, THERE, THERE], [(3, None, THERE)]),
+        ("vantage:unix socket x", [THERE, THERE, THERE, THERE, None, None], [(4, THERE, None)]),
         # One that comes and goes is told once, and then when it stays.
-        ("vantage:interface eth1", [THERE] * 5 + [None, THERE] * 4 + [THERE] * 3, [(5, THERE, None), (13, None, THERE)]),
+        ("vantage:unix socket x", [THERE] * 5 + [None, THERE] * 4 + [THERE] * 3, [(5, THERE, None), (13, None, THERE)]),
         # New in every run: that is what it is like.
         ("vantage:container", list("abcdefghi"), []),
         ("vantage:seccomp", ["unknown", "unknown"], []),
@@ -128,6 +130,16 @@ def test_rows_that_go_with_a_changed_policy_are_no_news() -> None:
 
 def test_without_damping_everything_is_told_at_once() -> None:
     assert fold([C, O, C, U], damping=Damping(1, 1, 1)) == [(1, C, O), (2, O, C), (3, C, U)]
+
+
+def test_a_place_that_is_seen_for_the_first_time_is_no_change() -> None:
+    """A sandbox that came up after its canary."""
+    known, _ = step({}, Conditions({"row:1": UNKNOWN}, silent_on=("vantage:",)), Damping(), 0)
+    for number in range(1, 6):
+        known, _ = step(known, Conditions({"row:1": UNKNOWN}, silent_on=("vantage:",)), Damping(), number)
+    after, due = step(known, Conditions({"row:1": UNKNOWN, "vantage:user id": "0"}), Damping(), 6)
+    assert due == []
+    assert after["vantage:user id"].told == "0"
 
 
 def test_a_key_that_is_long_gone_is_forgotten() -> None:

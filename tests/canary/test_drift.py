@@ -218,6 +218,18 @@ def test_one_file_that_is_two_layers() -> None:
 
     (change,) = compare(conditions(both("deny")), conditions(both("allow")))
     assert change.line == "policy: o.json:2: the default is allow now (was deny)"
+    # One that comes says nothing of the other.
+    one = report(
+        policy=PolicySummary(
+            (Source("o.json", "openclaw"),), Action.DENY, (), (Declared(Action.DENY, "", "o.json", 2),)
+        )
+    )
+    more = replace(both("allow").policy, rules=(replace(A, path="o.json"),))
+    assert [change.line for change in compare(conditions(one), conditions(report(policy=more)))] == [
+        "policy: the policy o.json (clawpinch) is new",
+        "policy: o.json:2: the default is allow now (was deny)",
+        "policy: o.json:3: new: allow a.test port 443",
+    ]
 
 
 def test_a_long_list_differs_at_its_end_too() -> None:
@@ -244,8 +256,8 @@ def place(**more: Any) -> Report:
 @pytest.mark.parametrize(
     ("before", "after", "lines"),
     [
-        ({}, {"interfaces": ("eth1",)}, ["vantage: new: interface eth1"]),
-        ({"interfaces": ("eth1",)}, {}, ["vantage: gone: interface eth1"]),
+        ({}, {"interfaces": ("eth1", "eth0")}, ["vantage: interfaces: eth0, eth1 (was none)"]),
+        ({"interfaces": ("eth1",)}, {}, ["vantage: interfaces: none (was eth1)"]),
         ({}, {"capabilities": ("net_raw", "net_admin")}, ["vantage: new: capability net_raw, net_admin"]),
         ({}, {"capabilities": tuple("abcdefghij")}, ["vantage: new: capability a, b, c, d, e, f, g, h and 2 more"]),
         ({}, {"sockets": ("/run/docker.sock",)}, ["vantage: new: unix socket /run/docker.sock"]),

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from probe.alert import Alert, Change
+from probe.alert import Alert, Canary, Change
 from probe.canary import NOTHING, Schedule, assemble, failed_alerts, keep_failure, keep_run, look_back
 from probe.codec import encode
 from probe.damping import Damping
@@ -28,6 +28,7 @@ from probe.judge import judge
 from probe.model import Verdict
 from probe.report import Report
 from probe.standing import compared, standing, stored_report, with_timeline
+from probe.telling import tell_pending
 from tests.make import attempt, check, evidence, plan
 from tests.make_schema import schema
 
@@ -207,19 +208,19 @@ def test_an_alert_waits_for_each_channel_until_it_took_it(path: Path) -> None:
     with History(path) as history:
         put(history, made(1))
         put(history, made(2, leak=True))
-        waiting = pending(history)
+        waiting = pending(history)[0]
         assert [(one.channel, one.alert.change.kind, one.tries) for one in waiting] == [("syslog", "leak", 0), ("webhook a", "leak", 0)]  # fmt: skip
         assert settle(history, [waiting[0]], {waiting[1]: Failure("500", True)}, "now") == 0
-        (left,) = pending(history)
+        (left,) = pending(history)[0]
         assert (left.channel, left.tries) == ("webhook a", 1)
         found = standing(history, "box")
         assert (found.undelivered, found.error, found.leaking) == (1, "500", ("tcp 192.0.2.1:443",))
         for _ in range(MOST_TRIES - 2):
-            (left,) = pending(history)
+            (left,) = pending(history)[0]
             assert settle(history, [], {left: Failure("500", True)}, "now") == 0
-        (left,) = pending(history)
+        (left,) = pending(history)[0]
         assert settle(history, [], {left: Failure("503", True)}, "2026-01-01T00:00:00Z") == 1
-        assert pending(history) == []
+        assert pending(history) == ([], [])
         (line,) = dead_letters(path).read_text().splitlines()
         letter = json.loads(line)
         assert (letter["channel"], letter["error"], letter["tries"]) == ("webhook a", "503", MOST_TRIES)
@@ -231,17 +232,17 @@ def test_an_alert_waits_for_each_channel_until_it_took_it(path: Path) -> None:
 def test_what_may_not_be_tried_again_is_buried_at_once(path: Path) -> None:
     with History(path) as history:
         put(history, made(1, leak=True))
-        one, two = pending(history)
+        one, two = pending(history)[0]
         assert settle(history, [], {one: Failure("400", False), two: Failure("500", True)}, "now") == 1
-        assert [left.channel for left in pending(history)] == [two.channel]
+        assert [left.channel for left in pending(history)[0]] == [two.channel]
 
 
 def test_what_was_not_even_sent_is_not_given_up(path: Path) -> None:
     with History(path) as history:
         put(history, made(1, leak=True))
         for _ in range(MOST_TRIES + 1):
-            assert settle(history, [], {one: Failure("waits", True, False) for one in pending(history)}, "now") == 0
-        assert [one.tries for one in pending(history)] == [0, 0]
+            assert settle(history, [], {one: Failure("waits", True, False) for one in pending(history)[0]}, "now") == 0
+        assert [one.tries for one in pending(history)[0]] == [0, 0]
 
 
 def test_the_reference_is_never_pruned(path: Path) -> None:
@@ -304,14 +305,76 @@ def test_unknown_things_in_a_history_stop_nothing(path: Path) -> None:
         assert put(history, made(2, leak=True)) == ()
         with history.writing() as database:
             database.execute("UPDATE alerts SET alert = '{}'")
-        with pytest.raises(files.DamagedError, match="an alert cannot be read"):
-            pending(history)
+        # It holds up nothing, and is not lost.
+        good, odd = pending(history)
+        assert (good, len(odd)) == ([], 2)
+        assert tell_pending(history, ()) == [f"2 alerts cannot be read, and lie in {dead_letters(path)}"]
+        assert pending(history) == ([], [])
+        assert [json.loads(line)["unreadable"] for line in dead_letters(path).read_text().splitlines()] == ["{}"] * 2
         with history.writing() as database:
             database.execute("UPDATE known SET about = 'x'")
         with pytest.raises(files.DamagedError):
             look_back(history)
     with pytest.raises(UserError, match="damaged"):
         standing(History(path, read_only=True), "box")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "INSERT OR REPLACE INTO notes VALUES ('problems', '[')",
+        "INSERT OR REPLACE INTO notes VALUES ('problems', '3')",
+        "UPDATE known SET recent = '[]'",
+        "UPDATE known SET told = x'00'",
+        "UPDATE known SET about = '[5]'",
+        "UPDATE known SET key = CAST(x'726f773aff' AS TEXT) WHERE key = (SELECT max(key) FROM known)",
+        "UPDATE runs SET started = 9e999",
+        "UPDATE runs SET started = -1e15",
+        "UPDATE runs SET started = 'x'",
+        "DROP TABLE known",
+    ],
+)
+def test_damage_of_every_kind_is_damage_and_no_crash(path: Path, damage: str) -> None:
+    with History(path) as history:
+        put(history, made(1))
+        with history.writing() as database:
+            database.execute(damage)
+    with History(path) as history, pytest.raises(files.DamagedError):
+        look_back(history)
+    with History(path, read_only=True) as history, pytest.raises(UserError):
+        assert standing(history, "box") == history.lines("problems")  # each in its turn
+
+
+def test_a_body_that_is_none_is_one_line(path: Path) -> None:
+    with History(path) as history:
+        put(history, made(1))
+        put(history, made(2))
+        with history.writing() as database:
+            database.execute("UPDATE runs SET body = 'text' WHERE number = 1")
+        assert look_back(history).reference is not None
+        with pytest.raises(UserError):
+            stored_report(history, history.find("1"))
+        run = history.find("2")
+        assert compared(stored_report(history, run), history, run, "box").canary == Canary("box")
+
+
+def test_a_new_channel_in_a_failed_run_hears_of_the_leak_in_the_next_one(path: Path) -> None:
+    more = replace(SCHEDULE, channels=(*SCHEDULE.channels, "slack new"))
+    with History(path) as history:
+        put(history, made(1, leak=True))
+        past = look_back(history)
+        keep_failure(history, failed_alerts(past, more, "x", (), 0.0), past, more, "x", 0.0)
+        kinds = [alert.change.kind for alert in put(history, made(2, leak=True), schedule=more)]
+        assert kinds == ["leak", "recovered"]
+
+
+def test_a_channel_that_cannot_be_had_just_now_is_no_new_one_later(path: Path) -> None:
+    alone = replace(SCHEDULE, channels=("webhook a",), broken=True)
+    with History(path) as history:
+        put(history, made(1))
+        put(history, made(2, leak=True), schedule=alone)
+        assert {one.channel for one in pending(history)[0]} == {"webhook a", "syslog"}  # it waits for both
+        assert put(history, made(3, leak=True)) == ()
 
 
 def test_alerts_of_runs_that_could_not_be_made_have_ids_of_their_own() -> None:
@@ -326,7 +389,7 @@ def test_a_problem_that_comes_back_is_told_once(path: Path) -> None:
         for problem in ("a", "b", "a", "b"):
             past = look_back(history)
             alerts = failed_alerts(past, SCHEDULE, problem, (), 0.0)
-            keep_failure(history, alerts, past, SCHEDULE, problem, 0.0, 2)
+            keep_failure(history, alerts, past, SCHEDULE, problem, 0.0)
             kinds.append([alert.change.kind for alert in alerts])
         assert kinds == [["failed"], ["failed"], [], []]
         assert [alert.change.kind for alert in put(history, made(2))] == ["recovered"]
@@ -337,7 +400,7 @@ def test_undelivered_alerts_outlive_their_runs(path: Path) -> None:
         put(history, made(1, leak=True))
         put(history, made(2))
         history.prune(keep=1)
-        assert len(pending(history)) == 2
+        assert len(pending(history)[0]) == 2
 
 
 # --- whose file it is -------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -235,6 +237,25 @@ def test_options_of_the_canary(box: Box) -> None:
     assert {plan["settings"]["seed"] for plan in plans} == {"box"}
     assert len({json.dumps([check["id"] for check in plan["checks"]]) for plan in plans}) == 1
     assert len(box.stored()) == 2
+
+
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.02, 0.04])
+def test_sigterm_at_the_end_of_a_run_costs_no_leak(box: Box, after: float) -> None:
+    """The agent has said its last line; the run is judged, stored and told all the same."""
+    liar = box.folder / "liar.py"
+    over = box.folder / "over"
+    liar.write_text(LIAR + f"open({str(over)!r}, 'w')\n")
+    words = [*box.words("--scenario", "documentation-ranges"), "--", sys.executable, "-I", str(liar)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not over.exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(after)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (1, -signal.SIGTERM), err  # the signal may come when everything is said
+    assert box.told() == ["leak"]
+    assert box.stored() == [1]
 
 
 def test_a_reader_that_leaves_changes_no_exit_code(box: Box) -> None:

@@ -18,6 +18,7 @@ from probe.canary import (
     Past,
     Schedule,
     alerts_of,
+    assemble,
     failed_alerts,
     keep_failure,
     keep_run,
@@ -28,6 +29,7 @@ from probe.errors import UserError
 from probe.history.lock import Held, LockError, locked
 from probe.history.schema import DamagedError, set_aside
 from probe.history.store import History, now
+from probe.report import Report
 from probe.standing import stamp
 from probe.telling import tell_now, tell_pending
 from reports.style import clean
@@ -95,15 +97,26 @@ class Book:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def keep(self, done: Assembled, began: float, seconds: float) -> None:
-        """Store a run. Trouble is said."""
-        self._store(lambda history: keep_run(history, done, self.schedule, began, seconds))
+    def keep(self, report: Report, began: float, seconds: float) -> Assembled:
+        """Compare a run and store it. Trouble is said. In a history that begins anew nothing was told yet."""
+        done = assemble(report, self.past, self.schedule, self.noticed)
+
+        def write(history: History) -> None:
+            nonlocal done
+            if self.past is NOTHING:
+                done = assemble(report, NOTHING, self.schedule, self.noticed)
+            keep_run(history, done, self.schedule, began, seconds)
+
+        self._store(write)
+        return done
 
     def failed(self, problem: str, began: float) -> None:
         """Store that no run could be made, and tell it; of a URL in the problem only what is no secret."""
         problem = _URL.sub(r"\1…", _USER.sub(r"\1…@", problem))
         alerts = failed_alerts(self.past, self.schedule, problem, self.noticed, began)
-        self._store(lambda history: keep_failure(history, alerts, self.past, self.schedule, problem, began, TROUBLE))
+        self._store(
+            lambda history: keep_failure(history, alerts, self.past, self.schedule, problem, began, self.noticed)
+        )
         self.tell(alerts)
 
     def tell(self, alerts: Sequence[Alert]) -> None:

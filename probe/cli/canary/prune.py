@@ -9,6 +9,7 @@ from probe.errors import UserError
 from probe.history.lock import locked
 from probe.history.schema import DamagedError
 from probe.history.store import History, now
+from reports.style import clean
 
 
 @click.command(short_help="Forget old runs.")
@@ -35,5 +36,5 @@ def prune(name: str, history: str | None, keep: int | None, older_than: str | No
             count = file.prune(keep, before)
     except (sqlite3.Error, DamagedError, OSError) as error:
         raise UserError(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
-    click.echo(f"{path}: {count} runs forgotten, {path.stat().st_size / 1e6:.1f} MB left")
+    click.echo(f"{clean(path)}: {count} runs forgotten, {path.stat().st_size / 1e6:.1f} MB left")
     return 0

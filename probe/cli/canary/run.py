@@ -1,5 +1,6 @@
 """`egress-probe canary run`: one scheduled run."""
 
+import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import click
 
 from probe.alerts import CHANNELS
 from probe.alerts.base import Channel
-from probe.canary import Schedule, assemble
+from probe.canary import Schedule
 from probe.cli.canary.book import TROUBLE, Book, held, say
 from probe.cli.canary.place import checked_name, damping, place, place_options
 from probe.cli.options import (
@@ -70,7 +71,8 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, name: str, history: s
     check_formats(form, outputs)
     channels, problems = make_channels(alerts)
     path = place(name, history)
-    schedule = Schedule(checked_name(name), damping(damp, blind), keep, tuple(channel.name for channel in channels))
+    names = tuple(channel.name for channel in channels)
+    schedule = Schedule(checked_name(name), damping(damp, blind), keep, names, broken=bool(problems))
     options["seed"] = options["seed"] or name
     time.sleep(random.uniform(0, splay))
     files = Files(form, outputs, metrics)
@@ -100,18 +102,18 @@ class Files(NamedTuple):
 def _scheduled(book: Book, options: dict[str, Any], fail_on: str, files: Files) -> int:
     """A leak is stored and told before anything else can fail, and its exit code stands whatever does."""
     began, clock = time.time(), time.monotonic()
-    try:
-        files.check(options)
-        # A canary never asks a host of a third party without being told to.
-        report, finish = perform(options, fail_on, default_witness=False)
-    except UserError as error:
-        with noticed():
+    # From the first packet on SIGTERM waits until what was found is told; that is bounded. The agent hears it too.
+    with contextlib.ExitStack() as held_back:
+        try:
+            files.check(options)
+            # A canary never asks a host of a third party without being told to.
+            report, finish = perform(options, fail_on, False, lambda: held_back.enter_context(noticed()))
+        except UserError as error:
+            held_back.enter_context(noticed())
             book.failed(str(error), began)
             book.attempt(lambda: _write_metrics(book, files))
-        raise
-    with noticed():  # SIGTERM waits until what was found is told; that is bounded
-        done = assemble(report, book.past, book.schedule, book.noticed)
-        book.keep(done, began, time.monotonic() - clock)
+            raise
+        done = book.keep(report, began, time.monotonic() - clock)
         book.tell(done.alerts)
     book.attempt(lambda: print_report(done.report, files.form, files.outputs))
     book.attempt(finish)
