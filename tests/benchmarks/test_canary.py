@@ -52,7 +52,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for _ in range(REAL):
             plain.append(spent([*PROBE, "run", *options])[0])
             scheduled.append(spent(canary)[0])
-        return {"plain": statistics.median(plain), "scheduled": statistics.median(scheduled)}
+        # The least of each: another process can only add to what a run costs.
+        return {"plain": min(plain), "scheduled": min(scheduled)}
 
     found: dict[str, Any] = in_sandbox("dead-sandbox", work)
     return {**found, "history": history}
