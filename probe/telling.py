@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from probe.alert import Alert
-from probe.alerts.base import Channel
-from probe.alerts.deliver import deliver
 from probe.history.outbox import Failure, Pending, bury, dead_letters, give_up_unreadable, pending, settle
 from probe.history.store import History
+
+if TYPE_CHECKING:
+    from probe.alerts.base import Channel
 
 _GONE: Final = Failure("the channel is not configured any more", again=True)
 
 
-def unique(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+def unique(channels: Sequence["Channel"]) -> tuple["Channel", ...]:
     """Channels with a name each: two to the same host are told apart by a number."""
     seen: dict[str, int] = {}
     found = []
@@ -27,7 +28,7 @@ def unique(channels: Sequence[Channel]) -> tuple[Channel, ...]:
     return tuple(found)
 
 
-def tell_pending(history: History, channels: Sequence[Channel]) -> list[str]:
+def tell_pending(history: History, channels: Sequence["Channel"]) -> list[str]:
     """Send what waits. What could not be sent, in words. Raises UserError, OSError, sqlite3.Error."""
     waiting, odd = pending(history)
     if odd:
@@ -39,6 +40,8 @@ def tell_pending(history: History, channels: Sequence[Channel]) -> list[str]:
     known = [one for one in waiting if one.channel in by_name]
     if not channels:  # a run by hand: the next scheduled one tells it
         return problems
+    from probe.alerts.deliver import deliver  # only where something is sent: a run has a budget
+
     outcomes = trio.run(deliver, [(one.alert, by_name[one.channel]) for one in known])
     failed: dict[Pending, Failure] = {one: _GONE for one in waiting if one.channel not in by_name}
     delivered = []
@@ -59,10 +62,14 @@ def _words(failed: dict[Pending, Failure], given_up: int, grave: Path) -> list[s
     return lines + ([f"{given_up} alerts were given up, and lie in {grave}"] if given_up else [])
 
 
-def tell_now(alerts: Sequence[Alert], channels: Sequence[Channel], path: Path) -> list[str]:
+def tell_now(alerts: Sequence[Alert], channels: Sequence["Channel"], path: Path) -> list[str]:
     """Send at once, without a history. What no channel took goes to the dead letters, if those can be written."""
     pairs = [(alert, channel) for alert in alerts for channel in channels]
-    outcomes = trio.run(deliver, pairs) if pairs else []
+    if not pairs:
+        return []
+    from probe.alerts.deliver import deliver
+
+    outcomes = trio.run(deliver, pairs)
     failed: dict[Pending, Failure] = {
         Pending(0, alert, channel.name, 0): Failure(outcome.error, outcome.again, outcome.tried)
         for (alert, channel), outcome in zip(pairs, outcomes, strict=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from probe.alerts import CHANNELS
 from probe.history.reading import Run
 from probe.history.store import History
 from probe.standing import overdue
@@ -163,6 +164,10 @@ def test_mistakes(words: tuple[str, ...], line: str, history: Path, capfd: pytes
     ran = canary(capfd, *(word.format(history=history) for word in words))
     assert (ran.status, ran.out) == (2, "")
     assert ran.err == f"egress-probe: {line.format(history=history)}\n"
+
+
+def test_help_names_every_channel(capfd: pytest.CaptureFixture[str]) -> None:
+    assert ", ".join(CHANNELS) in " ".join(canary(capfd, "run", "--help").out.split())
 
 
 @pytest.mark.parametrize("name", ["run", "watch", "install", "status", "history", "show", "diff", "report", "prune"])

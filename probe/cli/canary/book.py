@@ -7,11 +7,11 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from probe.alert import Alert, Change
-from probe.alerts.base import Channel
 from probe.canary import (
     NOTHING,
     Assembled,
@@ -33,6 +33,9 @@ from probe.report import Report
 from probe.standing import stamp
 from probe.telling import tell_now, tell_pending
 from reports.style import clean
+
+if TYPE_CHECKING:
+    from probe.alerts.base import Channel
 
 # User names, passwords, paths and queries of URLs.
 _USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@]*@", re.IGNORECASE)
@@ -71,7 +74,7 @@ class Book:
         self,
         path: Path,
         schedule: Schedule,
-        channels: tuple[Channel, ...],
+        channels: tuple["Channel", ...],
         lock: Held | str,
         broken: Sequence[str] = (),
     ) -> None:
