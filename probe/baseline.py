@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from probe.model import Action, Channel, EnforcerKind, Finding, Outcome, Purpose, Severity, Verdict
+from probe.model import Action, Channel, EnforcerKind, Finding, Outcome, Severity, Verdict
+from probe.naming import shown
 from probe.report import BaselineFinding, Result
 
 Word = Literal["confirmed", "contradicted", "unverified"]
@@ -42,7 +43,7 @@ _ABOUT: dict[str, Callable[[Result], bool]] = {
 
 def against_observed(findings: Iterable[Finding], results: Sequence[Result]) -> tuple[BaselineFinding, ...]:
     """Each finding with `observed` and `observed_by`."""
-    rows = [row for row in results if row.purpose is not Purpose.SELF_TEST]
+    rows = shown(results)
     return tuple(_one(finding, rows) for finding in findings)
 
 

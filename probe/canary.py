@@ -8,20 +8,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from probe.alert import ALERT_SCHEMA, LETTERS, SEVERITY, Alert, Canary, Change, RunPoint
+from probe.alert import ALERT_SCHEMA, LETTERS, SEVERITY, Alert, Change
 from probe.codec import to_line
 from probe.conditions import conditions
 from probe.conditions.nouns import STARTED, Conditions
-from probe.damping import Damping, Known, step, unstable
-from probe.drift import compare, tell
+from probe.damping import Damping, Known, step
+from probe.drift import tell
 from probe.drift.moves import sort_of
-from probe.errors import UserError
 from probe.history.reading import Memory, Run
 from probe.history.store import KEEP, History
 from probe.judge import summarise
-from probe.model import Purpose
-from probe.report import Report, Result
-from probe.standing import leaking, point, stamp, stored_report
+from probe.naming import shown
+from probe.report import Report
+from probe.standing import Reference, beside, last_good, leaking, stamp
 from probe.tokens import new_run_id
 
 # Notes in the history: why no run could be made since the last one that could; the channels of the last run with any;
@@ -55,7 +54,7 @@ class Past:
 
     memory: Memory
     runs: int = 0  # that were ever made
-    reference: tuple[RunPoint, Report] | None = None
+    reference: Reference | None = None
     failed: tuple[str, ...] = ()  # why no run could be made since the last one that could
     channels: tuple[str, ...] = ()  # that the last run with any had
     noticed: tuple[str, ...] = ()  # lines that the last run noticed
@@ -65,16 +64,9 @@ NOTHING: Final = Past(Memory({}, {}))
 
 
 def look_back(history: History) -> Past:
-    """The past as the history tells it. A reference that cannot be read any more is left out. Raises UserError."""
-    run = history.reference()
-    reference = None
-    if run is not None:
-        try:
-            reference = point(run), stored_report(history, run)
-        except UserError:
-            reference = None
+    """The past as the history tells it. Raises UserError, DamagedError, sqlite3.Error."""
     notes = (history.lines(name) for name in (_FAILED, _CHANNELS, _NOTICED))
-    return Past(history.memory(), history.made(), reference, *notes)
+    return Past(history.memory(), history.made(), last_good(history), *notes)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -95,24 +87,16 @@ def assemble(report: Report, past: Past, schedule: Schedule, noticed: Sequence[C
     """One run, compared. `noticed`: further changes to tell (a history that was set aside)."""
     now = conditions(report)
     known, due = step(_same_place(past.memory.known, now), now, schedule.damping, past.runs)
-    about = {key: one for key, one in {**past.memory.about, **now.about}.items() if key in known or key in now.about}
-    changes = _since(past, now)
-    told = [*_news(noticed, past), *tell(due, {**past.memory.about, **about})]
-    told += _standing(Memory(known, about), {move.key for move in due}, past, schedule)
+    about = {**past.memory.about, **now.about}
+    memory = Memory(known, {key: about[key] for key in known if key in about})
+    told = [*_news(noticed, past), *tell(due, about)]
+    told += _standing(memory, {move.key for move in due}, past, schedule)
     if past.failed:
         told.append(Change("recovered", f"recovered: runs can be made again (was: {past.failed[-1]})"))
     alerts = alerts_of(told, schedule.name, report.run.id, report.run.started or "")
     return Assembled(
-        replace(
-            report,
-            canary=Canary(
-                name=schedule.name,
-                reference=past.reference[0] if past.reference else None,
-                before={row.id: row.verdict for row in past.reference[1].results} if past.reference else None,
-                changes=changes,
-            ),
-        ),
-        Memory(known, {key: about[key] for key in known if key in about}),
+        replace(report, canary=beside(schedule.name, past.reference, now, past.memory.known)),
+        memory,
         alerts,
         schedule.listeners(past),
         tuple(change.line for change in noticed),
@@ -141,12 +125,6 @@ def _same_place(known: Mapping[str, Known], now: Conditions) -> Mapping[str, Kno
     return {key: one for key, one in known.items() if sort_of(key) != "row"}
 
 
-def _since(past: Past, now: Conditions) -> tuple[Change, ...]:
-    if past.reference is None:
-        return ()
-    return compare(conditions(past.reference[1]), now, unstable(past.memory.known))
-
-
 def alerts_of(told: Sequence[Change], name: str, run_id: str | None, time: str, first: int = 1) -> tuple[Alert, ...]:
     """What goes to the channels. The id is the same however often it is sent, and printable ASCII."""
     return tuple(
@@ -167,7 +145,8 @@ def alerts_of(told: Sequence[Change], name: str, run_id: str | None, time: str, 
 def keep_run(history: History, done: Assembled, schedule: Schedule, started: float, seconds: float) -> None:
     """One transaction. Raises schema.DamagedError, sqlite3.Error."""
     report = done.report
-    count = summarise(shown(report), "unproven", report.complete)
+    rows = shown(report.results)
+    count = summarise(rows, "unproven", report.complete)
     run = Run(
         run_id=report.run.id,
         started=started,
@@ -186,18 +165,13 @@ def keep_run(history: History, done: Assembled, schedule: Schedule, started: flo
     history.store(
         run,
         to_line(replace(report, canary=None)),
-        {row.id: LETTERS[row.verdict] for row in shown(report)},
+        {row.id: LETTERS[row.verdict] for row in rows},
         done.memory,
         done.alerts,
         done.channels,
         _notes((), done.channels, done.noticed),
         schedule.keep,
     )
-
-
-def shown(report: Report) -> list[Result]:
-    """The rows without self-tests."""
-    return [row for row in report.results if row.purpose is not Purpose.SELF_TEST]
 
 
 # --- no run -----------------------------------------------------------------------------------------------------------

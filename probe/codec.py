@@ -32,13 +32,18 @@ class DecodeError(Exception):
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
 
+def has_half(text: str) -> bool:
+    """Whether it holds half of a character (a lone surrogate), which no UTF-8 can."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
 def _strict(kind: type, *also: type) -> Any:
     def hook(value: Any, _: Any) -> Any:
         # bool is a subclass of int: `port = true` must not pass as 1.
         if type(value) not in (kind, *also):
             raise TypeError(f"expected {_WORDS[kind]}, got {_shown(value)}")
         # JSON can spell half of a character; nothing that writes text can.
-        if kind is str and not value.isascii() and _SURROGATE.search(value):
+        if kind is str and has_half(value):
             raise TypeError(f"expected text, got half of a character: {_shown(value)}")
         return kind(value)
 
@@ -175,4 +180,4 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-__all__ = ["DecodeError", "decode", "encode", "parse_json", "parse_toml", "to_line"]
+__all__ = ["DecodeError", "decode", "encode", "has_half", "parse_json", "parse_toml", "to_line"]

@@ -6,6 +6,7 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+from probe.codec import has_half
 from probe.destinations import GENERATORS
 from probe.errors import UserError
 from probe.model import Policy
@@ -19,7 +20,7 @@ _LARGEST_EVIDENCE = 512 * 1024 * 1024
 
 def read_text(path: str, largest: int = _LARGEST_CONFIG) -> str:
     """The file's text. Raises UserError: missing, unreadable, a folder, too large, not UTF-8."""
-    if not path.isascii() and any("\ud800" <= char <= "\udfff" for char in path):
+    if has_half(path):
         raise UserError(f"{path}: a file's name that is no text (UTF-8)")
     try:
         with open(path, "rb") as file:

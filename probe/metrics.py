@@ -5,14 +5,12 @@ What a history holds can become fewer, so it is a gauge. Source: prometheus.io/d
 """
 
 import ipaddress
-import os
 import socket
 import socketserver
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -24,6 +22,7 @@ from prometheus_client.registry import Collector
 from probe.alert import Kind
 from probe.errors import UserError
 from probe.model import Verdict
+from probe.replacing import replace_whole
 
 _PREFIX: Final = "egress_probe_"
 _EXIT_CODES: Final = (0, 1, 2, 3)
@@ -155,22 +154,12 @@ def _table(name: str, text: str, label: str, values: Mapping[str, int], labels: 
 def write_textfile(figures: Figures, path: str) -> None:
     """Replaces `path` as a whole, readable by everybody: node_exporter is another user. Raises UserError."""
     data = generate_latest(registry(_Given(figures)))
-    partial = None
     try:
-        # The collector reads *.prom: it must not take this for one.
-        handle, partial = tempfile.mkstemp(prefix=".egress-probe-", dir=os.path.dirname(path) or ".")
-        with open(handle, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-        os.replace(partial, path)
+        replace_whole(Path(path), data, 0o644)
     except OSError as error:
         raise UserError(f"--metrics {path}: cannot be written: {error.strerror}") from None
     except ValueError as error:  # a NUL in the name
         raise UserError(f"--metrics {path}: {error}") from None
-    finally:
-        if partial is not None:
-            with suppress(OSError):
-                os.unlink(partial)
 
 
 @dataclass(frozen=True, slots=True)

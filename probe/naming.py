@@ -3,6 +3,7 @@
 The words may hold what a stranger wrote: whoever prints them cleans them.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from probe.model import Outcome, Purpose
@@ -35,6 +36,11 @@ def observed(seen: Observed) -> str:
     at = f" {seen.enforcer.address}" if seen.enforcer.address else ""
     at = at or (f" at hop {seen.enforcer.hop}" if seen.enforcer.hop else "")
     return f"{word} by {seen.enforcer.kind.value.replace('_', ' ')}{at}"
+
+
+def shown(results: Iterable[Result]) -> list[Result]:
+    """The rows without self-tests."""
+    return [result for result in results if result.purpose is not Purpose.SELF_TEST]
 
 
 def met_no_interception(result: Result) -> bool:

@@ -1,6 +1,7 @@
 """Reading a history back: a stored report beside the one before it, a timeline, and how a canary stands."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise, takewhile
@@ -9,16 +10,17 @@ from typing import Final
 from probe.alert import Canary, Change, RunPoint
 from probe.codec import DecodeError, decode, parse_json
 from probe.conditions import conditions
-from probe.conditions.nouns import LEAK, UNKNOWN
-from probe.damping import unstable
+from probe.conditions.nouns import LEAK, UNKNOWN, Conditions
+from probe.damping import Known, unstable
 from probe.drift import compare
 from probe.drift.moves import sort_of, state
 from probe.errors import UserError
 from probe.history.outbox import buried
-from probe.history.reading import Memory, Run
-from probe.history.store import History, now
+from probe.history.reading import ANY, Memory, Run
+from probe.history.store import History
 from probe.report import Report
 
+Reference = tuple[RunPoint, Report]
 _USUAL: Final = 20  # runs that show how often there is one
 
 
@@ -40,18 +42,34 @@ def stamp(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def last_good(history: History, before: int = ANY) -> Reference | None:
+    """What a run is compared with: the last known good one of those before number `before`, else the last complete one.
+
+    None where there is none, or it cannot be read any more.
+    """
+    run = history.reference(before)
+    if run is None:
+        return None
+    try:
+        return point(run), stored_report(history, run)
+    except UserError:
+        return None
+
+
+def beside(name: str, reference: Reference | None, now: Conditions, known: Mapping[str, Known]) -> Canary:
+    """A run beside its reference. `known`: of the runs before it."""
+    if reference is None:
+        return Canary(name)
+    at, old = reference
+    verdicts = {row.id: row.verdict for row in old.results}
+    return Canary(name, at, verdicts, compare(conditions(old), now, unstable(known)))
+
+
 def compared(report: Report, history: History, run: Run, name: str) -> Report:
     """A stored report, compared with the last known good run before it. Raises UserError."""
-    before = history.reference(run.number)
-    if before is None:
-        return replace(report, canary=Canary(name))
-    try:
-        old = stored_report(history, before)
-    except UserError:  # it cannot be read any more: nothing to compare with
-        return replace(report, canary=Canary(name))
-    changes = compare(conditions(old), conditions(report), unstable(history.memory().known))
-    verdicts = {row.id: row.verdict for row in old.results}
-    return replace(report, canary=Canary(name, point(before), verdicts, changes))
+    reference = last_good(history, run.number)
+    known = {} if reference is None else history.memory().known
+    return replace(report, canary=beside(name, reference, conditions(report), known))
 
 
 def with_timeline(report: Report, history: History, runs: Sequence[Run], name: str) -> Report:
@@ -122,7 +140,7 @@ def standing(history: History, name: str, moment: float | None = None) -> Standi
         dead_letters=buried(history.path),
         exits=dict(history.rows("SELECT exit_code, count(*) FROM runs GROUP BY exit_code")),
         alerts=dict(history.rows("SELECT kind, count(*) FROM alerts GROUP BY kind")),
-        overdue=overdue(last, now() if moment is None else moment),
+        overdue=overdue(last, time.time() if moment is None else moment),
     )
 
 

@@ -1,7 +1,7 @@
 """Alerts on their way: from the outbox of a history, or straight to the channels where there is none to hold them."""
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +10,7 @@ import trio
 from probe.alert import Alert
 from probe.history.outbox import Failure, Pending, bury, dead_letters, give_up_unreadable, pending, settle
 from probe.history.store import History
+from probe.standing import stamp
 
 if TYPE_CHECKING:
     from probe.alerts.base import Channel
@@ -32,7 +33,7 @@ def tell_pending(history: History, channels: Sequence["Channel"]) -> list[str]:
     """Send what waits. What could not be sent, in words. Raises UserError, OSError, sqlite3.Error."""
     waiting, odd = pending(history)
     if odd:
-        give_up_unreadable(history, odd, _now())
+        give_up_unreadable(history, odd, stamp(time.time()))
     problems = [f"{len(odd)} alerts cannot be read, and lie in {dead_letters(history.path)}"] if odd else []
     if not waiting:
         return problems
@@ -50,7 +51,7 @@ def tell_pending(history: History, channels: Sequence["Channel"]) -> list[str]:
             delivered.append(one)
         else:
             failed[one] = Failure(outcome.error, outcome.again, outcome.tried)
-    given_up = settle(history, delivered, failed, _now())
+    given_up = settle(history, delivered, failed, stamp(time.time()))
     return problems + _words(failed, given_up, dead_letters(history.path))
 
 
@@ -78,11 +79,7 @@ def tell_now(alerts: Sequence[Alert], channels: Sequence["Channel"], path: Path)
     if not failed:
         return []
     try:
-        bury(dead_letters(path), {one: failure.words for one, failure in failed.items()}, _now())
+        bury(dead_letters(path), {one: failure.words for one, failure in failed.items()}, stamp(time.time()))
     except OSError as error:
         return [*_words(failed, 0, path), f"the dead letters cannot be written: {error.strerror}"]
     return _words(failed, len(failed), dead_letters(path))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

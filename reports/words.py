@@ -30,8 +30,7 @@ SAYS = {
 
 def rows(report: Report) -> list[Result]:
     """The rows without self-tests, leaks first; within a verdict in the plan's order."""
-    shown = [result for result in report.results if result.purpose is not Purpose.SELF_TEST]
-    return sorted(shown, key=lambda result: ORDER.index(result.verdict))
+    return sorted(naming.shown(report.results), key=lambda result: ORDER.index(result.verdict))
 
 
 def path(result: Result) -> str:
@@ -76,9 +75,8 @@ def reason(found: Sequence[Result]) -> str:
 def by_scenario(report: Report) -> list[tuple[str, str]]:
     """Scenario → `18 leak`, `2 unproven · 1 conforms`; in the plan's order."""
     counted: dict[str, Counter[Verdict]] = {}
-    for result in report.results:
-        if result.purpose is not Purpose.SELF_TEST:
-            counted.setdefault(result.scenario, Counter())[result.verdict] += 1
+    for result in naming.shown(report.results):
+        counted.setdefault(result.scenario, Counter())[result.verdict] += 1
     return [
         (scenario, " · ".join(f"{number[v]} {v.value.replace('_', ' ')}" for v in ORDER if number[v]))
         for scenario, number in counted.items()

@@ -1,6 +1,5 @@
 """The group of commands, loaded one at a time, and the one place where errors become a line and an exit code."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -56,7 +55,9 @@ def run(arguments: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):
         # The reader left (`| head`), and click would exit with 1, which is a leak: nothing more to say, and Python must
         # not say it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from probe.cli.options import point_nowhere
+
+        point_nowhere(sys.stdout)
         return INCOMPLETE
     return status if isinstance(status, int) else 0
 

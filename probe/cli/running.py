@@ -176,11 +176,15 @@ def _launcher(via: str | None, command: tuple[str, ...]) -> Launch | None:
     return Launch(command) if command else None
 
 
+def _names(plan: Plan, orders: Orders) -> dict[int, str]:
+    """What the progress line calls the checks; nobody sees it off a terminal."""
+    ordered = {order.n for order in orders.orders} if sys.stderr.isatty() else ()
+    return {c.n: clean(f"{c.channel.value} {c.destination}") for c in plan.checks if c.n in ordered}
+
+
 def _attempt(plan: Plan, orders: Orders, copy: EvidenceFile, play: Callable[[Sink], Ended | None]) -> Evidence:
     reader = Reader(plan)
-    ordered = {order.n for order in orders.orders}
-    names = {c.n: clean(f"{c.channel.value} {c.destination}") for c in plan.checks if c.n in ordered}
-    with Progress(names, plan.budget.seconds, sys.stderr) as progress:
+    with Progress(_names(plan, orders), plan.budget.seconds, sys.stderr) as progress:
 
         def sink(line: str) -> bool:
             more = reader.feed(line)

@@ -44,12 +44,10 @@ def pending(history: History) -> tuple[list[Pending], list[tuple[int, str, str]]
 
 def give_up_unreadable(history: History, odd: Sequence[tuple[int, str, str]], now: str) -> None:
     """To the dead letters as they are. Raises OSError, sqlite3.Error."""
-    append(
-        dead_letters(history.path), [json.dumps({"time": now, "channel": one[2], "unreadable": one[1]}) for one in odd]
-    )
+    lines = [json.dumps({"time": now, "channel": channel, "unreadable": text}) for _, text, channel in odd]
+    append(dead_letters(history.path), lines)
     with history.writing() as database:
-        rows = [(number, channel) for number, _, channel in odd]
-        database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", rows)
+        _forget(database, [(number, channel) for number, _, channel in odd])
 
 
 def dead_letters(path: Path) -> Path:
@@ -82,19 +80,18 @@ def settle(history: History, delivered: Sequence[Pending], failed: Mapping[Pendi
     """
     given_up = {p: one.words for p, one in failed.items() if not one.again or p.tries + one.tried >= MOST_TRIES}
     with history.writing() as database:
-        _forget(database, delivered)
+        _forget(database, [(one.number, one.channel) for one in delivered])
         kept = [(one.tried, one.words, p.number, p.channel) for p, one in failed.items()]
         database.executemany("UPDATE deliveries SET tries = tries + ?, error = ? WHERE alert = ? AND channel = ?", kept)
     if given_up:
         bury(dead_letters(history.path), given_up, now)
         with history.writing() as database:
-            _forget(database, given_up)
+            _forget(database, [(one.number, one.channel) for one in given_up])
     return len(given_up)
 
 
-def _forget(database: sqlite3.Connection, gone: Iterable[Pending]) -> None:
-    rows = [(one.number, one.channel) for one in gone]
-    database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", rows)
+def _forget(database: sqlite3.Connection, gone: Iterable[tuple[int, str]]) -> None:
+    database.executemany("DELETE FROM deliveries WHERE alert = ? AND channel = ?", gone)
 
 
 def bury(path: Path, given_up: Mapping[Pending, str], now: str) -> None:

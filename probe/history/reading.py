@@ -44,6 +44,7 @@ class Memory:
     about: dict[str, About]
 
 
+ANY: Final = 1 << 62  # beyond every run's number
 _LATEST: Final = 1e11  # seconds since 1970: beyond the year 5000
 NAMES: Final = [field.name for field in fields(Run)]
 _COLUMNS: Final = ", ".join(NAMES)
@@ -68,7 +69,7 @@ class Reading:
         rows = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'runs'")
         return rows[0][0] if rows and isinstance(rows[0][0], int) else 0
 
-    def reference(self, before: int = 1 << 62) -> Run | None:
+    def reference(self, before: int = ANY) -> Run | None:
         """The last known good run of those before number `before`; where there is none, the last complete one."""
         for condition in ("good", "complete"):
             chosen = f"{condition} AND body IS NOT NULL AND number < ?"

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -135,8 +134,3 @@ def _size(database: sqlite3.Connection) -> int:
 def _remembered(memory: Memory) -> Iterator[tuple[str, str | None, str, str]]:
     for key, one in memory.known.items():
         yield key, one.told, json.dumps(one.recent), json.dumps(astuple(memory.about.get(key, About("?"))))
-
-
-def now() -> float:
-    """Seconds since 1970."""
-    return time.time()

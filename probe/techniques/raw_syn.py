@@ -7,7 +7,6 @@ The kernel, which knows no such connection, answers a SYN-ACK with an RST by its
 """
 
 import errno
-import importlib.util
 import logging
 import os
 import random
@@ -69,8 +68,10 @@ async def run(orders: Sequence[Order], probe: Probe) -> None:
     try:
         if _may_open():
             await trio.to_thread.run_sync(load)  # once: it changes the environment while it imports
-    except (ImportError, OSError) as error:  # OSError: it asks for the routes by netlink, which a filter may refuse
-        problem = f"scapy cannot be used here ({os_error(error) if isinstance(error, OSError) else 'not installed'})"
+    except ImportError:
+        problem = "scapy is not installed here"
+    except OSError as error:  # it asks for the routes by netlink, which a filter may refuse
+        problem = f"scapy cannot be used here ({os_error(error)})"
 
     async def each(order: Order, probe: Probe) -> list[Attempt] | NotRun:
         return await attempt(order, probe) if problem is None else NotRun(problem)
@@ -98,8 +99,6 @@ async def attempt(order: Order, probe: Probe) -> list[Attempt] | NotRun:
         return NotRun(f"no raw socket here (CAP_NET_RAW: {os_error(error)})")
     except OSError:
         pass  # the attempt says it
-    if importlib.util.find_spec("scapy") is None:
-        return NotRun("scapy is not installed here")
     addresses, made = await probe.addresses(order)
     return [*made, *[await _one(order, address, probe) for address in addresses]]
 

@@ -1,13 +1,11 @@
 """Writes a schedule's files. What somebody else wrote is never replaced."""
 
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from probe.errors import UserError
+from probe.replacing import replace_whole
 from probe.units.job import MARKER
 
 How = Literal["new", "changed", "unchanged"]
@@ -48,17 +46,8 @@ def _look(path: Path, text: str) -> How:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = None
     try:
-        # Neither cron nor systemd reads a file with a dot before its name.
-        handle, partial = tempfile.mkstemp(prefix=".egress-probe-", dir=path.parent)
-        with open(handle, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # cron.d refuses what others may write; systemd wants it readable
-            file.write(text)
-        os.replace(partial, path)
+        # cron.d refuses what others may write; systemd wants it readable
+        replace_whole(path, text.encode("utf-8"), 0o644)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        if partial is not None:
-            with suppress(OSError):
-                os.unlink(partial)

@@ -5,6 +5,7 @@ import os
 import re
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from probe.cli.options import point_nowhere
 from probe.errors import UserError
 from probe.history.lock import Held, LockError, locked
 from probe.history.schema import DamagedError, set_aside
-from probe.history.store import History, now
+from probe.history.store import History
 from probe.report import Report
 from probe.standing import stamp
 from probe.telling import tell_now, tell_pending
@@ -102,16 +103,15 @@ class Book:
 
     def keep(self, report: Report, began: float, seconds: float) -> Assembled:
         """Compare a run and store it. Trouble is said. In a history that begins anew nothing was told yet."""
-        done = assemble(report, self.past, self.schedule, self.noticed)
+        done: Assembled | None = None
 
         def write(history: History) -> None:
             nonlocal done
-            if self.past is NOTHING:
-                done = assemble(report, NOTHING, self.schedule, self.noticed)
+            done = assemble(report, self.past, self.schedule, self.noticed)
             keep_run(history, done, self.schedule, began, seconds)
 
         self._store(write)
-        return done
+        return done or assemble(report, self.past, self.schedule, self.noticed)
 
     def failed(self, problem: str, began: float) -> None:
         """Store that no run could be made, and tell it; of a URL in the problem only what is no secret."""
@@ -125,7 +125,7 @@ class Book:
     def tell(self, alerts: Sequence[Alert]) -> None:
         """Send what is new and what waits; each new line on stderr as well. Nothing is raised: the run is over."""
         run_id = alerts[0].run_id if alerts else None
-        late = alerts_of(self._late, self.schedule.name, run_id, stamp(now()), len(alerts) + 1)
+        late = alerts_of(self._late, self.schedule.name, run_id, stamp(time.time()), len(alerts) + 1)
         problems = tell_now(late if self._stored else (*alerts, *late), self._channels, self.path)
         if self._history is not None:
             try:

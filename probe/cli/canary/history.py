@@ -1,6 +1,7 @@
 """`egress-probe canary history`: the runs, one line each."""
 
 import json
+import time
 
 import click
 from tabulate import tabulate
@@ -8,7 +9,7 @@ from tabulate import tabulate
 from probe.cli.canary.place import place, place_options, span
 from probe.codec import encode
 from probe.history.reading import Run
-from probe.history.store import History, now
+from probe.history.store import History
 from probe.standing import stamp
 from reports.style import clean
 
@@ -27,7 +28,7 @@ def history(name: str, history: str | None, since: str | None, form: str) -> int
       egress-probe canary history --since 7d
       egress-probe canary history --name box --format json
     """
-    begin = 0.0 if since is None else now() - span(since, "--since")
+    begin = 0.0 if since is None else time.time() - span(since, "--since")
     with History(place(name, history), read_only=True) as file:
         runs = file.runs(since=begin)
     if form == "json":

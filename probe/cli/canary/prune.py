@@ -1,6 +1,7 @@
 """`egress-probe canary prune`: forget old runs."""
 
 import sqlite3
+import time
 
 import click
 
@@ -8,7 +9,7 @@ from probe.cli.canary.place import place, place_options, span
 from probe.errors import UserError
 from probe.history.lock import locked
 from probe.history.schema import DamagedError
-from probe.history.store import History, now
+from probe.history.store import History
 from reports.style import clean
 
 
@@ -28,7 +29,7 @@ def prune(name: str, history: str | None, keep: int | None, older_than: str | No
     """
     if keep is None and older_than is None:
         raise UserError("prune: expected --keep N or --older-than SPAN")
-    before = None if older_than is None else now() - span(older_than, "--older-than")
+    before = None if older_than is None else time.time() - span(older_than, "--older-than")
     path = place(name, history)
     History(path, read_only=True).__exit__()  # one that is not there is not made
     try:

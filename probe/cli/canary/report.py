@@ -1,11 +1,13 @@
 """`egress-probe canary report`: the last run, with a timeline of the runs before it."""
 
+import time
+
 import click
 
 from probe.cli.canary.place import place, place_options, span
 from probe.cli.options import check_outputs, print_report, report_options
 from probe.errors import UserError
-from probe.history.store import History, now
+from probe.history.store import History
 from probe.standing import compared, stored_report, with_timeline, without_runs
 
 MOST = 200
@@ -25,7 +27,7 @@ def report(name: str, history: str | None, runs: int, since: str | None, form: s
       egress-probe canary report --since 7d --format html > paths.html
     """
     check_outputs(form, outputs)
-    begin = 0.0 if since is None else now() - span(since, "--since")
+    begin = 0.0 if since is None else time.time() - span(since, "--since")
     with History(place(name, history), read_only=True) as file:
         found = file.runs(runs, begin)
         shown = next((run for run in reversed(found) if run.problem is None), None)

@@ -10,7 +10,7 @@ import click
 
 from probe.canary import Schedule
 from probe.cli.canary.book import TROUBLE, Book, held, say
-from probe.cli.canary.place import checked_name, damping, place, place_options
+from probe.cli.canary.place import damping, place, place_options
 from probe.cli.options import (
     Finite,
     check_formats,
@@ -73,7 +73,7 @@ def run(form: str, outputs: tuple[str, ...], fail_on: str, name: str, history: s
     channels, problems = make_channels(alerts)
     path = place(name, history)
     names = tuple(channel.name for channel in channels)
-    schedule = Schedule(checked_name(name), damping(damp, blind), keep, names, broken=bool(problems))
+    schedule = Schedule(name, damping(damp, blind), keep, names, broken=bool(problems))
     options["seed"] = options["seed"] or name
     time.sleep(random.uniform(0, splay))
     files = Files(form, outputs, metrics)

@@ -1,6 +1,7 @@
 """`egress-probe canary status`: how it stands, from the history alone."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from probe.cli.canary.place import place, place_options
 from probe.codec import encode
 from probe.errors import UserError
 from probe.history.reading import Run
-from probe.history.store import History, now
+from probe.history.store import History
 from probe.standing import Standing, stamp, standing
 from reports.style import clean
 
@@ -74,7 +75,7 @@ def _when(run: Run) -> str:
 
 def _ago(moment: float) -> str:
     """A clock may step: what lies ahead is said to."""
-    seconds = now() - moment
+    seconds = time.time() - moment
     if seconds < 0:
         return "in the future: a clock was set"
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):

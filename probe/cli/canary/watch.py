@@ -2,6 +2,7 @@
 
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import trio
 from probe.canary import Schedule
 from probe.cli.again import OURSELVES, words_again
 from probe.cli.canary.book import Book, held, say
-from probe.cli.canary.place import checked_name, damping, place, span
+from probe.cli.canary.place import damping, place, span
 from probe.cli.canary.run import canary_options, checked_channels, make_channels
 from probe.cli.options import check_outputs, output_options
 from probe.cli.running import check_files, run_options
@@ -48,13 +49,12 @@ def watch(context: click.Context, /, every: str, jitter: str | None, limit: str,
     """
     check_outputs(form, outputs)
     check_files(options)
-    checked_name(name)
     damping(damp, blind)
     checked_channels(alerts)
     path = place(name, history)
     pace, longest = _pace(every, jitter), span(limit, "--limit")
     command = (*OURSELVES, "canary", "run", *words_again(context, _OWN))
-    metrics = _serve(listen, name, history) if listen is not None else None
+    metrics = _serve(listen, name, path) if listen is not None else None
 
     async def once() -> None:
         status = await run_child(command, longest)
@@ -95,9 +95,8 @@ def _pace(every: str, jitter: str | None) -> Pace:
     return Pace(seconds, late)
 
 
-def _serve(listen: str, name: str, history: str | None) -> Any:
+def _serve(listen: str, name: str, path: Path) -> Any:
     from probe.figures import figures
     from probe.metrics import serve
 
-    path = place(name, history)
     return serve(listen, lambda: figures(name, path))
